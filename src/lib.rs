@@ -1,0 +1,17 @@
+//! sifbuild: a daemonless build engine for Singularity/Apptainer definition files.
+//!
+//! The walk is one line:
+//!
+//! ```text
+//! text ─parse→ Definition ─pin→ Pins ─plan→ Plan ─perform→ Layers ─pack→ Image
+//! ```
+//!
+//! Modules in strata; each imports only from lower ones (`tests/layers.rs` holds the table).
+
+pub mod arch;
+pub mod definition;
+pub mod diagnostic;
+pub mod digest;
+pub mod event;
+pub mod source;
+pub mod tree;
