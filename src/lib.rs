@@ -8,10 +8,13 @@
 //!
 //! Modules in strata; each imports only from lower ones (`tests/layers.rs` holds the table).
 
+pub mod agent;
 pub mod arch;
+pub mod archive;
 pub mod definition;
 pub mod diagnostic;
 pub mod digest;
 pub mod event;
+pub mod oci;
 pub mod source;
 pub mod tree;
