@@ -14,6 +14,7 @@ pub mod archive;
 pub mod definition;
 pub mod diagnostic;
 pub mod digest;
+pub mod disk;
 pub mod event;
 pub mod oci;
 pub mod source;
