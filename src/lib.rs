@@ -17,5 +17,6 @@ pub mod digest;
 pub mod disk;
 pub mod event;
 pub mod oci;
+pub mod sif;
 pub mod source;
 pub mod tree;
