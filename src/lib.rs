@@ -18,5 +18,6 @@ pub mod disk;
 pub mod event;
 pub mod oci;
 pub mod sif;
+pub mod fetch;
 pub mod source;
 pub mod tree;

@@ -1,0 +1,17 @@
+//! Bytes from elsewhere: files over HTTP, images from registries, and the credentials for them.
+//!
+//! - [`http`]: the one trait [`http::Fetch`] and its real implementor [`http::Client`]; synchronous outside, tokio and reqwest inside.
+//! - [`retry`]: when to ask again, and [`retry::get`] for small documents.
+//! - [`download`]: whole files, resumed, hashed as they arrive, mirrors in turn, several at once.
+//! - [`auth`]: which credential belongs to a registry, and where it was found.
+//!
+//! Everything read from outside is bounded in size and in time; no error and no `Debug` text holds a secret.
+
+pub mod auth;
+pub mod download;
+pub mod error;
+pub mod http;
+pub mod retry;
+mod trust;
+
+pub use error::FetchError;

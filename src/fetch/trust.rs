@@ -1,0 +1,135 @@
+//! Which certificates are believed for which host: the system's, extra authorities, and `certs.d` directories.
+//!
+//! Source: containers-certs.d(5): `HOST[:PORT]/` holds `*.crt` (authorities) and pairs of `*.cert` and `*.key` (the client's own).
+
+use super::error::FetchError;
+use super::http::ClientOptions;
+use reqwest::{Certificate, Identity, Url};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// No PEM file is larger.
+const LARGEST_PEM: u64 = 4 << 20;
+
+pub(crate) struct Trust {
+    options: ClientOptions,
+    authorities: Vec<Certificate>,
+    /// One client for each host that has its own trust; key: `HOST:PORT`, insecure.
+    clients: Mutex<HashMap<(String, bool), reqwest::Client>>,
+}
+
+impl Trust {
+    pub fn new(options: &ClientOptions) -> Result<Trust, FetchError> {
+        let mut authorities = Vec::new();
+        for path in &options.authorities {
+            authorities.extend(read_authorities(path)?);
+        }
+        Ok(Trust { options: options.clone(), authorities, clients: Mutex::new(HashMap::new()) })
+    }
+
+    pub fn client_for(&self, url: &Url, insecure: bool) -> Result<reqwest::Client, FetchError> {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let address = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+        let listed = |name: &String| *name == host || *name == address;
+        let insecure = insecure || self.options.insecure_hosts.iter().any(listed);
+        let own = url.scheme() == "https" && self.directories(url).next().is_some();
+        let key = (if own { address } else { String::new() }, insecure);
+        let mut clients = self.clients.lock().unwrap_or_else(|poison| poison.into_inner());
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = self.build(url, insecure)?;
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+
+    /// The `certs.d` directories that exist for a host. A directory without a port serves the default port.
+    fn directories(&self, url: &Url) -> impl Iterator<Item = PathBuf> {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let name = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        let names = if name == host { vec![host.clone(), format!("{host}:443")] } else { vec![name] };
+        let roots = self.options.certificate_directories.clone();
+        roots
+            .into_iter()
+            .flat_map(move |root| names.clone().into_iter().map(move |name| root.join(name)))
+            .filter(|path| path.is_dir())
+    }
+
+    fn build(&self, url: &Url, insecure: bool) -> Result<reqwest::Client, FetchError> {
+        let mut authorities = self.authorities.clone();
+        let mut identity = None;
+        if url.scheme() == "https" {
+            for directory in self.directories(url) {
+                read_directory(&directory, &mut authorities, &mut identity)?;
+            }
+        }
+        let start = |merge: bool| {
+            let mut builder = reqwest::Client::builder()
+                .user_agent(self.options.user_agent.clone())
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .connect_timeout(self.options.connect_timeout)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .tls_danger_accept_invalid_certs(insecure);
+            if !self.options.environment_proxies {
+                builder = builder.no_proxy();
+            }
+            if let Some(identity) = identity.clone() {
+                builder = builder.identity(identity);
+            }
+            builder = if merge {
+                builder.tls_certs_merge(authorities.clone())
+            } else {
+                builder.tls_certs_only(authorities.clone())
+            };
+            builder.build()
+        };
+        // A machine without any CA certificates still reaches plain HTTP and its own authorities; for the rest the TLS error says why.
+        start(true).or_else(|_| start(false)).map_err(|error| FetchError::Start { cause: format!("{error:?}") })
+    }
+}
+
+fn read_directory(
+    directory: &Path,
+    authorities: &mut Vec<Certificate>,
+    identity: &mut Option<Identity>,
+) -> Result<(), FetchError> {
+    let fault = |cause: String| FetchError::Certificate { path: directory.to_owned(), cause };
+    let entries = std::fs::read_dir(directory).map_err(|error| fault(error.to_string()))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in &paths {
+        match path.extension().and_then(|name| name.to_str()) {
+            Some("crt") => authorities.extend(read_authorities(path)?),
+            Some("cert") if identity.is_none() => *identity = Some(read_identity(path)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<Certificate>, FetchError> {
+    Certificate::from_pem_bundle(&read_pem(path)?)
+        .map_err(|error| FetchError::Certificate { path: path.to_owned(), cause: error.to_string() })
+}
+
+fn read_identity(certificate: &Path) -> Result<Identity, FetchError> {
+    let mut pem = read_pem(&certificate.with_extension("key"))?;
+    pem.push(b'\n');
+    pem.extend(read_pem(certificate)?);
+    Identity::from_pem(&pem)
+        .map_err(|error| FetchError::Certificate { path: certificate.to_owned(), cause: error.to_string() })
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, FetchError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_PEM).read_to_end(&mut bytes))
+        .map_err(|error| FetchError::Certificate { path: path.to_owned(), cause: error.to_string() })?;
+    Ok(bytes)
+}
