@@ -1,0 +1,2 @@
+#!/bin/sh
+# Sourced first of all environment scripts; sets nothing.

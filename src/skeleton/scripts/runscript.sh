@@ -1,0 +1,3 @@
+#!/bin/sh
+
+echo "There is no runscript defined for this container"
