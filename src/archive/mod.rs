@@ -4,3 +4,5 @@
 //! Sources: POSIX.1-2024 pax, the GNU tar manual ("Tar Internals"), RFC 1952, RFC 8878, the xz and lzma formats.
 
 pub mod compress;
+pub mod layer;
+pub mod tar;

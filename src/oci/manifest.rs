@@ -86,6 +86,7 @@ pub struct Manifest {
 
 /// What a manifest request may answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a handful exist at a time")]
 pub enum Document {
     Index(Index),
     Manifest(Manifest),
