@@ -22,4 +22,5 @@ pub mod pins;
 pub mod sif;
 pub mod skeleton;
 pub mod source;
+pub mod squashfs;
 pub mod tree;

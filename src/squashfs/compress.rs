@@ -1,0 +1,252 @@
+//! The codecs of data and metadata blocks, and the option record that goes with each.
+//!
+//! Contexts are made once per thread and reused for every block.
+
+use super::format::MAXIMUM_BLOCK_SIZE;
+use liblzma::stream::{Action, Check, Filters, LzmaOptions, Status, Stream};
+
+/// Memory that an xz decoder may take: a dictionary of the largest block, with room for its state.
+const XZ_MEMORY_LIMIT: u64 = 8 * MAXIMUM_BLOCK_SIZE as u64;
+const XZ_PRESET: u32 = 6;
+
+/// How blocks are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// zlib streams; libdeflate's levels 1 to 12. Its level 5 reaches the size of zlib's 9.
+    Gzip {
+        level: u32,
+    },
+    /// Levels 1 to 22.
+    Zstd {
+        level: u32,
+    },
+    Xz,
+    Lz4,
+    /// All blocks as they are; readers are told gzip, which every one of them knows.
+    None,
+}
+
+impl Default for Compression {
+    fn default() -> Compression {
+        Compression::Zstd { level: 6 }
+    }
+}
+
+/// A codec by the number in the superblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    Gzip,
+    Xz,
+    Lz4,
+    Zstd,
+}
+
+/// Why a block was not compressed or decompressed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    #[error("squashfs compression {name} is not supported")]
+    Unsupported { name: &'static str },
+    #[error("squashfs compression number {number} is unknown")]
+    Unknown { number: u16 },
+    #[error("{codec} compression level {level} is not between 1 and {maximum}")]
+    Level { codec: &'static str, level: u32, maximum: u32 },
+    #[error("{codec} failed: {cause}")]
+    Failed { codec: &'static str, cause: String },
+}
+
+impl Codec {
+    pub fn from_number(number: u16) -> Result<Codec, CodecError> {
+        Ok(match number {
+            1 => Codec::Gzip,
+            2 => return Err(CodecError::Unsupported { name: "lzma" }),
+            3 => return Err(CodecError::Unsupported { name: "lzo" }),
+            4 => Codec::Xz,
+            5 => Codec::Lz4,
+            6 => Codec::Zstd,
+            _ => return Err(CodecError::Unknown { number }),
+        })
+    }
+
+    pub fn number(self) -> u16 {
+        match self {
+            Codec::Gzip => 1,
+            Codec::Xz => 4,
+            Codec::Lz4 => 5,
+            Codec::Zstd => 6,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Codec::Gzip => "gzip",
+            Codec::Xz => "xz",
+            Codec::Lz4 => "lz4",
+            Codec::Zstd => "zstd",
+        }
+    }
+}
+
+impl Compression {
+    /// The codec that the superblock names.
+    pub fn codec(self) -> Codec {
+        match self {
+            Compression::Gzip { .. } | Compression::None => Codec::Gzip,
+            Compression::Zstd { .. } => Codec::Zstd,
+            Compression::Xz => Codec::Xz,
+            Compression::Lz4 => Codec::Lz4,
+        }
+    }
+
+    pub fn check(self) -> Result<(), CodecError> {
+        let (codec, level, maximum) = match self {
+            Compression::Gzip { level } => ("gzip", level, 12),
+            Compression::Zstd { level } => ("zstd", level, 22),
+            _ => return Ok(()),
+        };
+        if (1..=maximum).contains(&level) { Ok(()) } else { Err(CodecError::Level { codec, level, maximum }) }
+    }
+
+    /// The option record behind the superblock, without its metadata header. Absent where mksquashfs leaves it out too:
+    /// its defaults are gzip 9 and zstd 15; lz4 always has one.
+    pub(super) fn option_record(self) -> Option<Vec<u8>> {
+        match self {
+            // Compat: unsquashfs refuses gzip levels above 9.
+            Compression::Gzip { level } if level < 9 => {
+                let (window_size, strategies) = (15u16, 0u16);
+                Some([&level.to_le_bytes()[..], &window_size.to_le_bytes(), &strategies.to_le_bytes()].concat())
+            }
+            Compression::Zstd { level } if level != 15 => Some(level.to_le_bytes().to_vec()),
+            Compression::Lz4 => {
+                let (version, flags) = (1u32, 0u32);
+                Some([version.to_le_bytes(), flags.to_le_bytes()].concat())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One thread's compressing context.
+pub(super) enum Compressor {
+    Gzip(libdeflater::Compressor),
+    Zstd(zstd::bulk::Compressor<'static>),
+    Xz { dictionary: u32 },
+    Lz4,
+    None,
+}
+
+impl Compressor {
+    pub(super) fn new(compression: Compression, block_size: u32) -> Result<Compressor, CodecError> {
+        compression.check()?;
+        Ok(match compression {
+            Compression::Gzip { level } => {
+                let level = libdeflater::CompressionLvl::new(level as i32).map_err(|_| CodecError::Level {
+                    codec: "gzip",
+                    level,
+                    maximum: 12,
+                })?;
+                Compressor::Gzip(libdeflater::Compressor::new(level))
+            }
+            Compression::Zstd { level } => {
+                Compressor::Zstd(zstd::bulk::Compressor::new(level as i32).map_err(|error| failed("zstd", error))?)
+            }
+            // Spec: without an option record the kernel's decoder has a dictionary of one block.
+            Compression::Xz => Compressor::Xz { dictionary: block_size },
+            Compression::Lz4 => Compressor::Lz4,
+            Compression::None => Compressor::None,
+        })
+    }
+
+    /// Compresses `input` into `output`. False: that does not make it smaller, and `output` holds nothing of use.
+    pub(super) fn compress(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<bool, CodecError> {
+        match self {
+            Compressor::None => return Ok(false),
+            Compressor::Gzip(context) => {
+                // Invariant: running out of room is the only error of libdeflate, and means no gain.
+                output.resize(input.len().saturating_sub(1), 0);
+                match context.zlib_compress(input, output) {
+                    Ok(size) => output.truncate(size),
+                    Err(_) => return Ok(false),
+                }
+            }
+            Compressor::Zstd(context) => {
+                output.clear();
+                output.reserve(zstd::zstd_safe::compress_bound(input.len()));
+                context.compress_to_buffer(input, output).map_err(|error| failed("zstd", error))?;
+            }
+            Compressor::Xz { dictionary } => {
+                output.clear();
+                output.reserve(input.len());
+                let mut options = LzmaOptions::new_preset(XZ_PRESET).map_err(|error| failed("xz", error))?;
+                options.dict_size(*dictionary);
+                let mut stream = Stream::new_stream_encoder(Filters::new().lzma2(&options), Check::Crc32)
+                    .map_err(|error| failed("xz", error))?;
+                let status = stream.process_vec(input, output, Action::Finish).map_err(|error| failed("xz", error))?;
+                if !matches!(status, Status::StreamEnd) {
+                    return Ok(false);
+                }
+            }
+            Compressor::Lz4 => {
+                output.resize(lz4_flex::block::get_maximum_output_size(input.len()), 0);
+                let size = lz4_flex::block::compress_into(input, output).map_err(|error| failed("lz4", error))?;
+                output.truncate(size);
+            }
+        }
+        Ok(output.len() < input.len())
+    }
+}
+
+/// One thread's decompressing context.
+pub(super) enum Decompressor {
+    Gzip(libdeflater::Decompressor),
+    Zstd(zstd::bulk::Decompressor<'static>),
+    Xz,
+    Lz4,
+}
+
+impl Decompressor {
+    pub(super) fn new(codec: Codec) -> Result<Decompressor, CodecError> {
+        Ok(match codec {
+            Codec::Gzip => Decompressor::Gzip(libdeflater::Decompressor::new()),
+            Codec::Zstd => Decompressor::Zstd(zstd::bulk::Decompressor::new().map_err(|error| failed("zstd", error))?),
+            Codec::Xz => Decompressor::Xz,
+            Codec::Lz4 => Decompressor::Lz4,
+        })
+    }
+
+    /// Decompresses a whole block; one that holds more than `maximum` bytes is an error. `output` is replaced.
+    pub(super) fn decompress(&mut self, input: &[u8], maximum: usize, output: &mut Vec<u8>) -> Result<(), CodecError> {
+        match self {
+            Decompressor::Gzip(context) => {
+                output.resize(maximum, 0);
+                let size = context.zlib_decompress(input, output).map_err(|error| failed("gzip", error))?;
+                output.truncate(size);
+            }
+            Decompressor::Zstd(context) => {
+                output.resize(maximum, 0);
+                let size = context
+                    .decompress_to_buffer(input, output.as_mut_slice())
+                    .map_err(|error| failed("zstd", error))?;
+                output.truncate(size);
+            }
+            Decompressor::Xz => {
+                output.resize(maximum, 0);
+                let mut stream = Stream::new_stream_decoder(XZ_MEMORY_LIMIT, 0).map_err(|error| failed("xz", error))?;
+                let status = stream.process(input, output, Action::Finish).map_err(|error| failed("xz", error))?;
+                if !matches!(status, Status::StreamEnd) {
+                    return Err(failed("xz", "the stream does not end within the block"));
+                }
+                output.truncate(stream.total_out() as usize);
+            }
+            Decompressor::Lz4 => {
+                output.resize(maximum, 0);
+                let size = lz4_flex::block::decompress_into(input, output).map_err(|error| failed("lz4", error))?;
+                output.truncate(size);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(codec: &'static str, cause: impl std::fmt::Display) -> CodecError {
+    CodecError::Failed { codec, cause: cause.to_string() }
+}
