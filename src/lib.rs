@@ -11,6 +11,7 @@
 pub mod agent;
 pub mod arch;
 pub mod archive;
+pub mod deb;
 pub mod definition;
 pub mod diagnostic;
 pub mod digest;
@@ -21,6 +22,7 @@ pub mod oci;
 pub mod pins;
 pub mod sif;
 pub mod skeleton;
+pub mod solve;
 pub mod source;
 pub mod squashfs;
 pub mod tree;
