@@ -158,7 +158,8 @@ impl Pins {
     fn write_lines(&self, with_files: bool) -> String {
         let mut lines = Vec::new();
         for (number, stage) in self.stages.iter().enumerate() {
-            let mut line = |name: &str, value: &str| lines.push(format!("stage.{number:03}.{name} {}\n", escape(value)));
+            let mut line =
+                |name: &str, value: &str| lines.push(format!("stage.{number:03}.{name} {}\n", escape(value)));
             line("question", &stage.question);
             for (name, value) in stage.base.lines() {
                 line(&format!("base.{name}"), &value);
@@ -286,11 +287,12 @@ impl Fields {
         let agent = self.take(stage, "agent")?;
         let base = match agent.as_str() {
             "scratch" => BasePin::Scratch,
-            "docker" => BasePin::Docker {
-                reference: self.take(stage, "reference")?,
-                manifest: self.digest(stage, "manifest")?,
-            },
-            "oci" => BasePin::OciLayout { source: self.take(stage, "source")?, manifest: self.digest(stage, "manifest")? },
+            "docker" => {
+                BasePin::Docker { reference: self.take(stage, "reference")?, manifest: self.digest(stage, "manifest")? }
+            }
+            "oci" => {
+                BasePin::OciLayout { source: self.take(stage, "source")?, manifest: self.digest(stage, "manifest")? }
+            }
             "local" => BasePin::Local {
                 path: self.take(stage, "path")?,
                 kind: self.kind(stage)?,

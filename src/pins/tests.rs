@@ -13,7 +13,10 @@ fn every_kind() -> Pins {
     let mut pins = Pins {
         stages: vec![
             stage("scratch", BasePin::Scratch),
-            stage("docker amd64 a", BasePin::Docker { reference: "docker.io/library/a:1".into(), manifest: digest("a") }),
+            stage(
+                "docker amd64 a",
+                BasePin::Docker { reference: "docker.io/library/a:1".into(), manifest: digest("a") },
+            ),
             stage("oci b amd64", BasePin::OciLayout { source: "b".into(), manifest: digest("b") }),
             stage(
                 "localimage c amd64",

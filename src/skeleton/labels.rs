@@ -17,14 +17,17 @@ pub struct Timestamp {
 
 /// Labels from an existing `labels.json`; what is no JSON object of texts is told by a warning.
 pub(super) fn existing_labels(json: &[u8], warnings: &mut Vec<String>) -> BTreeMap<String, String> {
-    let fault = |cause: String| format!("The labels of the base image are left out: /.singularity.d/labels.json {cause}");
+    let fault =
+        |cause: String| format!("The labels of the base image are left out: /.singularity.d/labels.json {cause}");
     match serde_json::from_slice::<Option<BTreeMap<String, serde_json::Value>>>(json) {
         Ok(labels) => {
             let mut texts = BTreeMap::new();
             for (key, value) in labels.unwrap_or_default() {
                 match value {
                     serde_json::Value::String(text) => drop(texts.insert(key, text)),
-                    other => warnings.push(format!("Label of the base image left out: {key} is not a text but {other}")),
+                    other => {
+                        warnings.push(format!("Label of the base image left out: {key} is not a text but {other}"))
+                    }
                 }
             }
             texts

@@ -28,11 +28,7 @@ pub fn oci_runtime(tree: &Tree, config: &OciRuntime, mtime: i64) -> Layer {
 
 pub(super) fn put_runtime(changes: &mut Changes<'_>, config: &OciRuntime) {
     changes.file(".singularity.d/runscript", 0o755, runscript(&config.entrypoint, &config.cmd).into_bytes());
-    changes.file(
-        ".singularity.d/env/10-docker2singularity.sh",
-        0o755,
-        environment_script(&config.env).into_bytes(),
-    );
+    changes.file(".singularity.d/env/10-docker2singularity.sh", 0o755, environment_script(&config.env).into_bytes());
     let labels = config.labels.as_ref().map_or_else(|| "null".to_owned(), write_labels);
     changes.file(".singularity.d/labels.json", 0o644, labels.into_bytes());
 }

@@ -6,7 +6,9 @@ use crate::definition::{Script, Stage};
 
 /// Why a section's arguments make no command line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the section arguments {arguments:?} end with '-c': the command that should run the script is missing behind it")]
+#[error(
+    "the section arguments {arguments:?} end with '-c': the command that should run the script is missing behind it"
+)]
 pub struct ScriptArgumentsError {
     pub arguments: String,
 }
