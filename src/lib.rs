@@ -12,6 +12,7 @@ pub mod agent;
 pub mod arch;
 pub mod archive;
 pub mod deb;
+pub mod cli;
 pub mod definition;
 pub mod diagnostic;
 pub mod digest;

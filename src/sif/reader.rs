@@ -12,6 +12,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 /// Descriptors that are accepted in one table; writers make 48.
 pub const MAXIMUM_DESCRIPTORS: u64 = 65_536;
 
+/// Compat: empty images of Singularity 3 are shorter than their data offset.
+const OLD_DATA_OFFSET: u64 = 32_768;
+
 /// Why a file is not read as a SIF image.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -161,7 +164,8 @@ fn check_header(header: &Header, size: u64) -> Result<(), ReadError> {
         return Err(ReadError::Counts { free: header.descriptors_free, total });
     }
     let data_end = header.data_offset.checked_add(header.data_size);
-    if Some(header.data_offset) < table_end(header) || header.data_size < 0 || data_end.is_none() {
+    let is_inside = header.data_offset >= 0 && header.data_offset as u64 <= size.max(OLD_DATA_OFFSET);
+    if !is_inside || Some(header.data_offset) < table_end(header) || header.data_size < 0 || data_end.is_none() {
         return Err(ReadError::DataSection { offset: header.data_offset, size: header.data_size });
     }
     Ok(())
