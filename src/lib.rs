@@ -24,6 +24,7 @@ pub mod pins;
 pub mod sif;
 pub mod skeleton;
 pub mod solve;
+pub mod sif;
 pub mod source;
 pub mod squashfs;
 pub mod tree;

@@ -54,9 +54,11 @@ pub enum FetchError {
     Certificate { path: PathBuf, cause: String },
     #[error("cannot start the network client: {cause}")]
     Start { cause: String },
-    /// A registry's answer, already a whole explanation.
-    #[error("{0}")]
-    Refusal(String),
+    /// A registry's answer, already a whole explanation (see [`crate::fetch::registry`]).
+    #[error("{text}")]
+    Refusal { status: u16, text: String },
+    #[error(transparent)]
+    Configuration(#[from] super::registry::ConfigurationError),
     #[error("no place was given to fetch {0} from")]
     NoSource(String),
     #[error("{last} (and {others} other place(s) failed before: {before})")]
@@ -91,7 +93,7 @@ impl FetchError {
     /// The HTTP status, where the server gave one.
     pub fn status(&self) -> Option<u16> {
         match self {
-            FetchError::Status { status, .. } => Some(*status),
+            FetchError::Status { status, .. } | FetchError::Refusal { status, .. } => Some(*status),
             FetchError::AllFailed { last, .. } => last.status(),
             _ => None,
         }

@@ -4,6 +4,7 @@
 //! - [`retry`]: when to ask again, and [`retry::get`] for small documents.
 //! - [`download`]: whole files, resumed, hashed as they arrive, mirrors in turn, several at once.
 //! - [`auth`]: which credential belongs to a registry, and where it was found.
+//! - [`registry`]: the OCI distribution protocol.
 //!
 //! Everything read from outside is bounded in size and in time; no error and no `Debug` text holds a secret.
 
@@ -11,6 +12,7 @@ pub mod auth;
 pub mod download;
 pub mod error;
 pub mod http;
+pub mod registry;
 pub mod retry;
 mod trust;
 
