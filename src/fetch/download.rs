@@ -210,10 +210,10 @@ impl Transfer<'_> {
     fn receive(&self, part: &mut Part, mut response: Response) -> Result<(), FetchError> {
         let coming = response.header("content-length").and_then(|value| value.trim().parse::<u64>().ok());
         let total = coming.map(|coming| part.length.saturating_add(coming));
-        if let (Some(wanted), Some(found)) = (self.expected.size, total) {
-            if wanted != found {
-                return Err(FetchError::WrongSize { url: shown(self.url), wanted, found });
-            }
+        if let (Some(wanted), Some(found)) = (self.expected.size, total)
+            && wanted != found
+        {
+            return Err(FetchError::WrongSize { url: shown(self.url), wanted, found });
         }
         let mut buffer = vec![0; 128 << 10];
         let mut progress = Progress { transfer: self, total: self.expected.size.or(total), last: None };
@@ -401,7 +401,8 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if !self.placed && !(self.resumable && self.length > 0) {
+        let kept = self.resumable && self.length > 0;
+        if !self.placed && !kept {
             // Best effort: a leftover is swept with its directory.
             let _ = std::fs::remove_file(&self.path);
         }

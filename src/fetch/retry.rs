@@ -108,12 +108,10 @@ pub(crate) fn refusal(response: Response) -> FetchError {
     let textual =
         response.header("content-type").is_some_and(|kind| kind.starts_with("text/plain") || kind.contains("json"));
     let mut detail = String::new();
-    if textual {
-        if let Ok(bytes) = response.read_start(2048) {
-            let text = clean(&String::from_utf8_lossy(&bytes), 200);
-            if !text.is_empty() {
-                detail = format!(" ({text})");
-            }
+    if textual && let Ok(bytes) = response.read_start(2048) {
+        let text = clean(&String::from_utf8_lossy(&bytes), 200);
+        if !text.is_empty() {
+            detail = format!(" ({text})");
         }
     }
     FetchError::Status { url, status, detail, retry_after }

@@ -122,8 +122,7 @@ impl Credentials {
         Credentials { explicit, authfile, files }
     }
 
-    /// The credential for `registry/repository`. Damaged files are warnings; only a damaged entry that fits is worth more than that
-    /// to its reader, and it is a warning, too: the registry may well allow anonymous access.
+    /// The credential for `registry/repository`. What is damaged is a warning only: the registry may well allow anonymous access.
     pub fn lookup(&self, registry: &str, repository: &str) -> Lookup {
         let mut lookup = Lookup::default();
         if let Some((user, password)) = &self.explicit {
@@ -135,7 +134,7 @@ impl Credentials {
         }
         let files: &[PathBuf] = self.authfile.as_ref().map_or(&self.files, std::slice::from_ref);
         for path in files {
-            match search(path, registry, repository) {
+            match search(path, registry, repository, &mut lookup.warnings) {
                 Ok(Some(found)) => {
                     lookup.found = Some(found);
                     return lookup;
@@ -150,12 +149,23 @@ impl Credentials {
     }
 }
 
-fn search(path: &Path, registry: &str, repository: &str) -> Result<Option<Found>, AuthError> {
+/// A helper that fails is a warning: the file itself may hold the credential, too.
+fn search(
+    path: &Path,
+    registry: &str,
+    repository: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Found>, AuthError> {
     let file = AuthFile::read(path)?;
     if let Some((helper, server)) = file.helper(registry) {
-        if let Some(credential) = helper::get(&helper, &server)? {
-            let origin = format!("{} through docker-credential-{helper} ({})", path.display(), describe(&credential));
-            return Ok(Some(Found { credential, origin }));
+        match helper::get(&helper, &server) {
+            Ok(Some(credential)) => {
+                let origin =
+                    format!("{} through docker-credential-{helper} ({})", path.display(), describe(&credential));
+                return Ok(Some(Found { credential, origin }));
+            }
+            Ok(None) => {}
+            Err(error) => warnings.push(format!("{error} (named in {})", path.display())),
         }
     }
     let Some((key, credential)) = file.entry(path, registry, repository)? else { return Ok(None) };
