@@ -11,8 +11,8 @@
 pub mod agent;
 pub mod arch;
 pub mod archive;
-pub mod deb;
 pub mod cli;
+pub mod deb;
 pub mod definition;
 pub mod diagnostic;
 pub mod digest;
@@ -24,7 +24,6 @@ pub mod pins;
 pub mod sif;
 pub mod skeleton;
 pub mod solve;
-pub mod sif;
 pub mod source;
 pub mod squashfs;
 pub mod tree;
