@@ -21,6 +21,7 @@ pub mod event;
 pub mod fetch;
 pub mod oci;
 pub mod pins;
+pub mod plan;
 pub mod sif;
 pub mod skeleton;
 pub mod solve;
