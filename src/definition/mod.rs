@@ -1,8 +1,35 @@
 //! The definition language: what the author wrote, as immutable values with their places.
 //!
-//! Sources: facts §1. Parsing splits first (that never fails), then small grammars fail locally, so one run reports every fault.
+//! Sources: facts §1 and the header keys of §2. Parsing splits first (that never fails), then small grammars fail locally, so
+//! one run reports every fault.
+//!
+//! ```text
+//! text ─lines, chunks→ stages' texts ─arguments put in→ lines, sections ─lower→ Stage ─check→ lints
+//! ```
+
+mod arguments;
+mod bootstrap;
+mod check;
+mod codes;
+mod files;
+mod grammar;
+mod header;
+mod hint;
+mod json;
+mod lower;
+mod parse;
+pub mod render;
+mod report;
+mod uri;
+
+pub use arguments::{ArgumentError, Arguments};
+pub use codes::CODES;
+pub use json::print_json;
+pub use parse::{Parsed, parse};
+pub use uri::{parse_spec_uri, read_text};
 
 use crate::source::{SourceFile, Span, Spanned};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One definition file after arguments were put in.
@@ -35,13 +62,53 @@ pub struct Stage {
     pub startscript: Option<Script>,
     /// In order of first appearance.
     pub apps: Vec<App>,
+    pub written: Written,
     pub span: Span,
+}
+
+impl Stage {
+    /// A stage with a base and nothing else.
+    pub fn new(bootstrap: Bootstrap, span: Span) -> Stage {
+        Stage {
+            name: None,
+            header: Vec::new(),
+            bootstrap,
+            files: Vec::new(),
+            labels: Vec::new(),
+            help: None,
+            environment: None,
+            pre: None,
+            setup: None,
+            post: None,
+            test: None,
+            runscript: None,
+            startscript: None,
+            apps: Vec::new(),
+            written: Written::default(),
+            span,
+        }
+    }
+}
+
+/// What a stage's author wrote beyond what a build uses; the JSON form shows it (facts 1.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The stage's text with its arguments put in.
+    pub raw: String,
+    /// `%arguments`.
+    pub arguments: Option<Script>,
+    /// Argument string and entries of each `%files`, those included that select nothing.
+    pub files: Vec<(String, Vec<FileEntry>)>,
+    /// Bodies of the app sections by `section NAME`.
+    pub apps: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderEntry {
     pub key: String,
     pub value: String,
+    pub key_span: Span,
+    /// The value's place; the key's when the value is empty.
     pub span: Span,
 }
 
@@ -138,3 +205,6 @@ pub struct DebianBase {
     pub os_version: Spanned<String>,
     pub include: Vec<Spanned<String>>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,355 @@
+//! Makes a [`Bootstrap`] of a stage's header: one place where header keys are looked up by name.
+//!
+//! Sources: facts 2.1 to 2.13.
+
+use super::grammar::{self, Reference};
+use super::hint::nearest;
+use super::report::Report;
+use super::{Bootstrap, DebianBase, FileBase, HeaderEntry, RegistryBase, header};
+use crate::diagnostic::Diagnostic;
+use crate::source::{Span, Spanned};
+use std::ops::Range;
+
+/// Values of `Bootstrap:`.
+pub(super) const AGENTS: &[&str] = &[
+    "library",
+    "oras",
+    "shub",
+    "docker",
+    "docker-archive",
+    "docker-daemon",
+    "oci",
+    "oci-archive",
+    "busybox",
+    "debootstrap",
+    "arch",
+    "localimage",
+    "yum",
+    "dnf",
+    "zypper",
+    "scratch",
+    "buildkit",
+    "dockerfile",
+];
+
+/// The keys that an agent reads, of which the first `needed` must be there.
+pub(super) fn keys(agent: &str) -> (&'static [&'static str], usize) {
+    match agent {
+        "docker" | "docker-archive" | "docker-daemon" | "oci" | "oci-archive" => {
+            (&["from", "registry", "namespace"], 1)
+        }
+        "library" => (&["from", "library", "fingerprints"], 1),
+        "localimage" | "oras" | "shub" => (&["from", "fingerprints"], 1),
+        "busybox" => (&["mirrorurl"], 1),
+        "debootstrap" => (&["osversion", "mirrorurl", "include"], 1),
+        "yum" | "dnf" => (&["mirrorurl", "updateurl", "osversion", "include", "setopt"], 1),
+        "arch" => (&["confurl", "include"], 0),
+        "buildkit" | "dockerfile" => (&["from", "target", "frontend", "filename", "buildargs"], 1),
+        "zypper" => (
+            &[
+                "mirrorurl",
+                "updateurl",
+                "osversion",
+                "include",
+                "product",
+                "user",
+                "regcode",
+                "productpgp",
+                "registerurl",
+                "modules",
+                "otherurl",
+            ],
+            0,
+        ),
+        _ => (&[], 0),
+    }
+}
+
+/// The base that a header names; `opens` is false for the text before the first `Bootstrap:`.
+pub(super) fn lower(
+    report: &mut Report<'_>,
+    header: &[HeaderEntry],
+    first_line: Range<usize>,
+    opens: bool,
+) -> Option<Bootstrap> {
+    let Some(agent) = header.iter().find(|entry| entry.key == "bootstrap" && !entry.value.is_empty()) else {
+        report_missing_bootstrap(report, header, first_line, opens);
+        return None;
+    };
+    if !AGENTS.contains(&agent.value.as_str()) {
+        report_unknown_agent(report, agent);
+        return None;
+    }
+    report_needed(report, header, agent)?;
+    let from = || value(header, "from").unwrap_or_else(|| Spanned::new(String::new(), agent.span));
+    Some(match agent.value.as_str() {
+        "docker" => Bootstrap::Docker(registry_base(report, header, from())?),
+        "oci" => Bootstrap::Oci(file_base(report, header, from())),
+        "oci-archive" => Bootstrap::OciArchive(file_base(report, header, from())),
+        "docker-archive" => Bootstrap::DockerArchive(file_base(report, header, from())),
+        "docker-daemon" => Bootstrap::DockerDaemon(file_base(report, header, from())),
+        "localimage" => Bootstrap::Localimage(file_base(report, header, from())),
+        "scratch" => Bootstrap::Scratch,
+        "busybox" => Bootstrap::Busybox { mirror_url: mirror_url(value(header, "mirrorurl")?) },
+        "debootstrap" => Bootstrap::Debootstrap(DebianBase {
+            mirror_url: value(header, "mirrorurl").map(mirror_url),
+            os_version: value(header, "osversion")?,
+            include: include(report, header),
+        }),
+        name => Bootstrap::Absent(Spanned::new(name.to_owned(), agent.span)),
+    })
+}
+
+/// Words of a text parted by blanks, each with its place when the text stands at `start`.
+pub(super) fn words(text: &str, start: usize) -> Vec<(&str, Range<usize>)> {
+    let mut words = Vec::new();
+    let mut at = 0;
+    for word in text.split(char::is_whitespace) {
+        if !word.is_empty() {
+            words.push((word, start + at..start + at + word.len()));
+        }
+        // The separator is one character, whose length the text itself gives.
+        at += word.len();
+        at += text[at..].chars().next().map_or(0, char::len_utf8);
+    }
+    words
+}
+
+/// A key's value when it is not empty.
+fn value(header: &[HeaderEntry], key: &str) -> Option<Spanned<String>> {
+    header
+        .iter()
+        .find(|entry| entry.key == key && !entry.value.is_empty())
+        .map(|entry| Spanned::new(entry.value.clone(), entry.span))
+}
+
+fn registry_base(report: &mut Report<'_>, header: &[HeaderEntry], mut from: Spanned<String>) -> Option<RegistryBase> {
+    let text = |key| value(header, key).map(|value| value.value);
+    strip_scheme(report, &mut from, &["docker"]);
+    let (registry, namespace) = (text("registry"), text("namespace"));
+    let prefix: String = [&registry, &namespace].into_iter().flatten().map(|part| format!("{part}/")).collect();
+    let whole = format!("{prefix}{}", from.value);
+    if let Err(at) = grammar::reference(&whole) {
+        report_bad_reference(report, &whole, &from, at.saturating_sub(prefix.len()));
+        return None;
+    }
+    Some(RegistryBase { from, registry, namespace })
+}
+
+fn file_base(report: &mut Report<'_>, header: &[HeaderEntry], mut from: Spanned<String>) -> FileBase {
+    let agent = value(header, "bootstrap").map(|value| value.value).unwrap_or_default();
+    if agent == "localimage" {
+        strip_scheme(report, &mut from, &["localimage", "file"]);
+    } else {
+        strip_scheme(report, &mut from, &[agent.as_str()]);
+        let prefix: String = ["registry", "namespace"]
+            .iter()
+            .filter_map(|key| value(header, key))
+            .map(|part| part.value + "/")
+            .collect();
+        from.value.insert_str(0, &prefix);
+    }
+    FileBase { from, fingerprints: fingerprints(report, header) }
+}
+
+/// Drops a URI scheme in front of a value, which the agents do not take; says so.
+fn strip_scheme(report: &mut Report<'_>, from: &mut Spanned<String>, schemes: &[&str]) {
+    let Some((scheme, rest)) = from.value.split_once("://") else {
+        if let Some(rest) = from.value.strip_prefix("//") {
+            from.value = rest.to_owned();
+        }
+        return;
+    };
+    if rest.is_empty() {
+        return;
+    }
+    if schemes.contains(&scheme) {
+        let place = Span::new(from.span.start, (from.span.start + scheme.len() + 3).min(from.span.end));
+        let written = report.source.text.get(place.range()).is_some_and(|text| text == format!("{scheme}://"));
+        let mut diagnostic = report
+            .warning("SB107", from.span, format!("`From` takes no `{scheme}://`: the agent is named by `Bootstrap`"))
+            .label("URI scheme")
+            .note("Apptainer takes it for a part of the name and cannot build this file");
+        if written {
+            diagnostic = diagnostic.fix(place, "", "remove the scheme");
+        }
+        report.push(diagnostic);
+        from.value = rest.to_owned();
+    } else if AGENTS.contains(&scheme) {
+        let message = format!("`From` names the agent `{scheme}`, but `Bootstrap` another one");
+        report.push(
+            report
+                .error("SB107", from.span, message)
+                .label("URI scheme")
+                .help(format!("write `Bootstrap: {scheme}` and `From: {rest}`")),
+        );
+    }
+}
+
+/// A mirror's address: the agents append paths to it, so that a fragment cannot belong to it.
+fn mirror_url(mut url: Spanned<String>) -> Spanned<String> {
+    let authority = url.value.find("://").map_or(0, |at| at + 3);
+    let end = url.value[authority..].find(['/', '?']).map_or(url.value.len(), |at| authority + at);
+    // A password may hold a number sign; what follows the last `@` of the authority is the host.
+    let host = url.value[authority..end].rfind('@').map_or(authority, |at| authority + at);
+    if let Some(fragment) = url.value[host..].find('#') {
+        url.value.truncate(host + fragment);
+    }
+    if url.value[..host].contains('#') {
+        url.value = url.value[..host].replace('#', "%23") + &url.value[host..];
+    }
+    url
+}
+
+fn include(report: &Report<'_>, header: &[HeaderEntry]) -> Vec<Spanned<String>> {
+    let Some(list) = value(header, "include") else { return Vec::new() };
+    let verbatim = report.source.text.get(list.span.range()) == Some(list.value.as_str());
+    let mut found = Vec::new();
+    for (word, place) in words(&list.value, list.span.start) {
+        let mut at = place.start;
+        for package in word.split(',') {
+            let span = if verbatim { Span::new(at, at + package.len()) } else { list.span };
+            at += package.len() + 1;
+            if !package.is_empty() {
+                found.push(Spanned::new(package.to_owned(), span));
+            }
+        }
+    }
+    found
+}
+
+fn fingerprints(report: &mut Report<'_>, header: &[HeaderEntry]) -> Vec<String> {
+    let Some(list) = value(header, "fingerprints") else { return Vec::new() };
+    let mut found = Vec::new();
+    for fingerprint in list.value.split(',').map(str::trim).filter(|fingerprint| !fingerprint.is_empty()) {
+        let bare: String = fingerprint.chars().filter(|character| !character.is_whitespace()).collect();
+        if ![40, 64].contains(&bare.len()) || !bare.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let message = format!("`{fingerprint}` is not a key's fingerprint");
+            report.push(
+                report
+                    .error("SB017", list.span, message)
+                    .label("needs 40 hexadecimal digits each, parted by commas")
+                    .help("`gpg --fingerprint` prints the fingerprints of the keys in a keyring"),
+            );
+        } else {
+            found.push(bare.to_ascii_uppercase());
+        }
+    }
+    found
+}
+
+fn report_missing_bootstrap(report: &mut Report<'_>, header: &[HeaderEntry], first_line: Range<usize>, opens: bool) {
+    let span = report.span(first_line);
+    let empty = header.iter().find(|entry| entry.key == "bootstrap");
+    let diagnostic = match empty {
+        Some(entry) => report.error("SB006", entry.key_span, "`Bootstrap` has no value").label("names no agent"),
+        None if opens => report.error("SB006", span, "this stage has no `Bootstrap`").label("needed here"),
+        None => report
+            .error("SB002", span, "this stands before the first `Bootstrap:` and belongs to no stage")
+            .label("no stage has begun here"),
+    };
+    report.push(diagnostic.help("a stage begins with a line like `Bootstrap: docker`, at the very start of the line"));
+}
+
+fn report_unknown_agent(report: &mut Report<'_>, agent: &HeaderEntry) {
+    let shown = agent.value.escape_debug();
+    let mut diagnostic: Diagnostic =
+        report.error("SB007", agent.span, format!("there is no bootstrap agent `{shown}`")).label("unknown agent");
+    let lower = agent.value.to_lowercase();
+    let synonym = match lower.trim_end_matches(':') {
+        "ubuntu" | "debian" => Some("debootstrap"),
+        "podman" | "dockerhub" | "docker-hub" | "quay" | "ghcr" => Some("docker"),
+        "local" | "sif" | "image" | "sandbox" => Some("localimage"),
+        "rpm" | "centos" | "fedora" => Some("dnf"),
+        "none" | "empty" => Some("scratch"),
+        other => nearest(other, AGENTS),
+    };
+    diagnostic = match synonym {
+        Some(name) if name == lower => {
+            diagnostic.help("agents are written in lower case").fix(agent.span, name, format!("write `{name}`"))
+        }
+        Some(name) => {
+            diagnostic.help(format!("did you mean `{name}`?")).fix(agent.span, name, format!("write `{name}`"))
+        }
+        None => diagnostic.note(format!("the agents are {}", AGENTS.join(", "))),
+    };
+    report.push(diagnostic);
+}
+
+/// Nothing when a key is missing without which the agent cannot work.
+fn report_needed(report: &mut Report<'_>, header: &[HeaderEntry], agent: &HeaderEntry) -> Option<()> {
+    let (keys, needed) = keys(&agent.value);
+    let mut complete = Some(());
+    for key in &keys[..needed] {
+        if value(header, key).is_none() {
+            let empty = header.iter().find(|entry| entry.key == *key);
+            let span = empty.map_or(agent.span, |entry| entry.key_span);
+            let shown = header::spelling(key);
+            let mut diagnostic = report
+                .error("SB008", span, format!("the agent `{}` needs `{shown}`", agent.value))
+                .label(if empty.is_some() { "has no value" } else { "this agent" })
+                .help(format!("add a line `{shown}: {}`", example(&agent.value, key)));
+            if empty.is_none()
+                && let Some(other) = header.iter().find(|entry| *key == "from" && entry.key == "mirrorurl")
+            {
+                diagnostic = diagnostic.note(format!("`MirrorURL: {}` is not read by this agent", other.value));
+            }
+            report.push(diagnostic);
+            complete = None;
+        }
+    }
+    complete
+}
+
+fn example(agent: &str, key: &str) -> &'static str {
+    match (agent, key) {
+        ("docker" | "docker-daemon", _) => "debian:12",
+        ("library", _) => "library/default/debian:12",
+        ("oras", _) => "ghcr.io/owner/image:1.0",
+        ("shub", _) => "owner/image:1.0",
+        ("localimage", _) => "base.sif",
+        ("oci", _) => "layout-directory",
+        ("docker-archive" | "oci-archive", _) => "image.tar",
+        ("buildkit" | "dockerfile", _) => ".",
+        ("debootstrap", _) => "bookworm",
+        ("busybox", _) => "https://HOST/busybox",
+        _ => "https://HOST/PATH",
+    }
+}
+
+fn report_bad_reference(report: &mut Report<'_>, whole: &str, from: &Spanned<String>, at: usize) {
+    let verbatim = report.source.text.get(from.span.range()) == Some(from.value.as_str());
+    let span = if verbatim && at < from.value.len() {
+        let length = from.value[at..].chars().next().map_or(0, char::len_utf8);
+        Span::new(from.span.start + at, from.span.start + at + length)
+    } else {
+        from.span
+    };
+    let mut diagnostic =
+        report.error("SB016", span, format!("`{whole}` is not a registry reference")).label("not allowed here");
+    let name = whole.split('@').next().unwrap_or_default();
+    if name.contains(char::is_whitespace) {
+        diagnostic = diagnostic.help("a reference holds no blanks: one image a stage");
+    } else if whole.contains("<") || whole.contains("{{") {
+        diagnostic = diagnostic.help("put the real name in the place of the placeholder");
+    } else if name.chars().any(|character| character.is_ascii_uppercase())
+        && grammar::reference(&whole.to_lowercase()).is_ok()
+    {
+        diagnostic = diagnostic.help(format!("repository names are lower case: `{}`", whole.to_lowercase()));
+    } else {
+        diagnostic = diagnostic.help("write `[registry/]repository[:tag][@sha256:digest]`");
+    }
+    report.push(diagnostic);
+}
+
+/// Whether a reference names no fixed image, and the tag that it names.
+pub(super) fn moving_tag(base: &RegistryBase) -> Option<&str> {
+    match grammar::reference(&base.from.value) {
+        Ok(Reference { digest: Some(_), .. }) | Err(_) => None,
+        Ok(Reference { tag, .. }) => match tag {
+            None => Some(""),
+            Some("latest") => Some("latest"),
+            Some(_) => None,
+        },
+    }
+}
