@@ -1,6 +1,7 @@
 //! Bootstrap agents: where a base image comes from. Each answers what the outside world has, and hands over the layers.
 
 pub mod blob;
+pub mod debian;
 pub mod docker;
 
 pub use blob::{BlobError, ImageBase, LayerBlob, VerifiedReader};
