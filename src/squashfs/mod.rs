@@ -4,10 +4,13 @@
 
 mod blocks;
 mod compress;
+pub mod dump;
 pub mod format;
 mod metadata;
+mod reader;
 mod tables;
 mod writer;
 
 pub use compress::{Codec, CodecError, Compression};
+pub use reader::{BodyReader, Image, ReadAt, ReadError, Window};
 pub use writer::{BodyId, Options, Summary, UnsupportedXattr, WriteError, Writer};

@@ -230,12 +230,14 @@ impl Tree {
         Ok(id)
     }
 
-    fn add(&mut self, inode: Inode) -> InodeId {
+    /// Makes an inode that has no name yet.
+    pub fn add(&mut self, inode: Inode) -> InodeId {
         self.inodes.push(inode);
         InodeId((self.inodes.len() - 1) as u32)
     }
 
-    fn set_child(&mut self, directory: InodeId, name: Vec<u8>, child: InodeId) -> bool {
+    /// Names an inode; false if `directory` is none. The name is the caller's care (see [`TreePath`]'s invariant).
+    pub fn set_child(&mut self, directory: InodeId, name: Vec<u8>, child: InodeId) -> bool {
         match &mut self.inode_mut(directory).node {
             Node::Directory(children) => {
                 children.insert(name, child);
