@@ -3,5 +3,6 @@
 pub mod blob;
 pub mod debian;
 pub mod docker;
+pub mod oci;
 
 pub use blob::{BlobError, ImageBase, LayerBlob, VerifiedReader};

@@ -4,7 +4,7 @@ use super::header::{Block, Format, number};
 use super::pax::{self, Records};
 use super::sparse::{self, Segment};
 use super::{BLOCK, Error, Header, Kind, MAXIMUM_EXTENSION, MAXIMUM_SEGMENTS, shown};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 /// Extension blocks (pax, long names) that may stand before one member.
 const MAXIMUM_EXTENSIONS: usize = 16;
@@ -12,6 +12,8 @@ const MAXIMUM_EXTENSIONS: usize = 16;
 /// Reads members one after the other. What an entry's body leaves unread is skipped by the next call.
 pub struct Reader<R> {
     inner: R,
+    /// Passes over bytes; gives how many there were.
+    skip: fn(&mut R, u64) -> io::Result<u64>,
     /// Bytes read from `inner`.
     position: u64,
     global: Records,
@@ -49,7 +51,25 @@ impl<R: Read> Read for Entry<'_, R> {
 
 impl<R: Read> Reader<R> {
     pub fn new(inner: R) -> Reader<R> {
-        Reader { inner, position: 0, global: Records::default(), body: Body::default(), finished: false }
+        Reader::with_skip(inner, |inner, count| io::copy(&mut inner.take(count), &mut io::sink()))
+    }
+
+    /// For a file that can seek: bodies that nobody reads are jumped over.
+    pub fn seeking(inner: R) -> Reader<R>
+    where
+        R: Seek,
+    {
+        Reader::with_skip(inner, |inner, count| {
+            let at = inner.stream_position()?;
+            let end = inner.seek(SeekFrom::End(0))?;
+            let target = at.saturating_add(count).min(end).max(at);
+            inner.seek(SeekFrom::Start(target))?;
+            Ok(target - at)
+        })
+    }
+
+    fn with_skip(inner: R, skip: fn(&mut R, u64) -> io::Result<u64>) -> Reader<R> {
+        Reader { inner, skip, position: 0, global: Records::default(), body: Body::default(), finished: false }
     }
 
     /// The next member; `None` at the end of the archive.
@@ -290,7 +310,7 @@ impl<R: Read> Reader<R> {
     fn skip_body(&mut self) -> Result<(), Error> {
         let rest = self.body.packed + self.body.padding;
         if rest > 0 {
-            let copied = io::copy(&mut self.inner.by_ref().take(rest), &mut io::sink()).map_err(Error::Read)?;
+            let copied = (self.skip)(&mut self.inner, rest).map_err(Error::Read)?;
             self.position += copied;
             // Padding that is missing at the very end harms nobody.
             if copied < self.body.packed {
