@@ -243,3 +243,6 @@ fn kept(directory: &Path, digest: &Digest) -> Option<Vec<u8>> {
     hasher.update(&bytes);
     (hasher.finish() == *digest).then_some(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -418,3 +418,6 @@ fn open_shared(path: &Path) -> Option<File> {
     let (opened, named) = (file.metadata().ok()?, std::fs::symlink_metadata(path).ok()?);
     (opened.ino() == named.ino() && opened.dev() == named.dev() && named.is_file()).then_some(file)
 }
+
+#[cfg(test)]
+mod tests;

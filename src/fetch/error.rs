@@ -149,7 +149,7 @@ pub(crate) fn classify(url: &Url, error: &reqwest::Error, seconds: u64) -> Fetch
     if error.is_dns() || all.contains("dns error") {
         return FetchError::UnknownHost { url, cause };
     }
-    if ["certificate", "fatal alert", "InvalidContentType", "HandshakeFailure", "corrupt message"]
+    if ["certificate", "fatal alert", "tls handshake", "InvalidContentType", "HandshakeFailure", "corrupt message"]
         .iter()
         .any(|sign| all.contains(sign))
     {

@@ -11,6 +11,8 @@
 pub mod auth;
 pub mod download;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod fake_server;
 pub mod http;
 pub mod registry;
 pub mod retry;
