@@ -10,7 +10,7 @@ use crate::sif::writer::{ObjectOptions, WriteError, Writer, WriterOptions};
 use crate::{arch::Arch, sif::dump};
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -226,6 +226,8 @@ fn change(path: &Path, edit: impl FnOnce(&mut File) -> Result<(), EditError>) ->
     let mut copy = AtomicFile::create(&target, 0o600)?;
     io::Seek::rewind(&mut original).and_then(|()| io::copy(&mut original, copy.file_mut())).map_err(failed)?;
     edit(copy.file_mut()).map_err(|cause| SifError::Edit { path: path.to_owned(), cause })?;
+    // Only root can give files away; for everybody else the owner is already right, or cannot be.
+    let _ = std::os::unix::fs::fchown(copy.file(), Some(metadata.uid()), Some(metadata.gid()));
     copy.file().set_permissions(Permissions::from_mode(metadata.permissions().mode())).map_err(failed)?;
     copy.commit(true)?;
     Ok(())
