@@ -25,6 +25,7 @@ pub mod plan;
 pub mod sif;
 pub mod skeleton;
 pub mod solve;
+pub mod sandbox;
 pub mod source;
 pub mod squashfs;
 pub mod tree;

@@ -67,7 +67,7 @@ fn removes_trees_deeper_than_paths_are_long() {
         here = rustix::fs::openat(&here, &name, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
     }
     fs::create_dir_all(top.join("closed/inner")).unwrap();
-    fs::set_permissions(top.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(top.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     remove_tree(&top).unwrap();
     assert!(!top.exists());
     assert!(outside.join("kept").exists());
