@@ -55,6 +55,9 @@ pub fn enter(requested: IdModeRequest) -> Result<Entered, Error> {
     let mut notes = Vec::new();
     if matches!(requested, IdModeRequest::Auto | IdModeRequest::Root) {
         match enter_as_root() {
+            Ok(entered) if requested == IdModeRequest::Root && entered.mode != IdMode::Root => {
+                return Err(Error::RootRequired("this is root of a user namespace only".to_string()));
+            }
             Ok(entered) => return Ok(entered),
             Err(reason) if requested == IdModeRequest::Root => return Err(Error::RootRequired(reason)),
             Err(reason) if geteuid().is_root() => notes.push(format!("not running as real root: {reason}")),
@@ -129,7 +132,41 @@ fn enter_as_root() -> Result<Entered, String> {
     }
     unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| format!("a mount namespace was refused ({})", errno.desc()))?;
     receive_mounts_only().map_err(|errno| format!("changing mount propagation was refused ({})", errno.desc()))?;
-    Ok(Entered { mode: IdMode::Root, highest_id: u32::MAX - 1, notes: Vec::new() })
+    Ok(describe_root(&id_map("uid"), &id_map("gid")))
+}
+
+/// Root of a namespace that somebody else made (`unshare`, an outer container) has only the ids that are mapped there.
+fn describe_root(uids: &str, gids: &str) -> Entered {
+    let highest_id = highest(uids).min(highest(gids));
+    let mode = match highest_id {
+        0 => IdMode::Single,
+        _ if is_identity(uids) && is_identity(gids) => IdMode::Root,
+        _ => IdMode::Range,
+    };
+    Entered { mode, highest_id, notes: Vec::new() }
+}
+
+fn id_map(kind: &str) -> String {
+    fs::read_to_string(format!("/proc/self/{kind}_map")).unwrap_or_default()
+}
+
+/// Whether the map is that of the initial user namespace.
+fn is_identity(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+pub(super) fn in_initial_user_namespace() -> bool {
+    is_identity(&id_map("uid"))
+}
+
+/// Spec: user_namespaces(7): lines of first id inside, first id outside, count.
+fn highest(map: &str) -> u32 {
+    let numbers = |line: &str| line.split_whitespace().filter_map(|field| field.parse().ok()).collect::<Vec<u32>>();
+    let last = |line: &str| match numbers(line).as_slice() {
+        [inside, _, count] if *count > 0 => Some(inside.saturating_add(count - 1)),
+        _ => None,
+    };
+    map.lines().filter_map(last).max().unwrap_or(0)
 }
 
 fn entered_range((uids, gids): (Range, Range), mut notes: Vec<String>) -> Entered {
@@ -264,4 +301,21 @@ fn receive_mounts_only() -> Result<(), Errno> {
 
 fn helper(action: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |cause| Error::Helper { action, cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_real_root_from_root_of_a_namespace() {
+        let mode = |uids, gids| {
+            let entered = describe_root(uids, gids);
+            (entered.mode, entered.highest_id)
+        };
+        let all = "         0          0 4294967295\n";
+        assert_eq!(mode(all, all), (IdMode::Root, u32::MAX - 1));
+        assert_eq!(mode("0 1000 1\n", "0 1000 1\n"), (IdMode::Single, 0));
+        assert_eq!(mode("0 1000 1\n1 100000 65536\n", "0 1000 1\n1 100000 999\n"), (IdMode::Range, 999));
+    }
 }

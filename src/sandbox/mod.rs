@@ -6,10 +6,28 @@
 
 mod diagnosis;
 mod error;
+mod host;
 mod ids;
+mod init;
+mod interrupt;
+mod mounts;
+mod output;
 mod ranges;
+mod request;
+mod role;
+mod root;
+mod run;
 mod supervise;
 mod sys;
+mod targets;
+mod work_directory;
 
 pub use error::Error;
+pub use host::{HostScript, host_script};
 pub use ids::{Entered, IdMode, IdModeRequest, enter, probe};
+pub use interrupt::install as install_interrupt;
+pub use request::{Bind, Ending, Outcome, Root, Run, Script, StandardInput};
+pub use role::role;
+pub use root::{Mounted, mount_root, try_overlay};
+pub use run::run;
+pub use work_directory::{WorkDirectory, sweep};

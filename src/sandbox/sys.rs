@@ -3,7 +3,7 @@
 use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::ForkResult;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Whether this is the only thread of the process; when it cannot be told, no.
 pub fn is_single_threaded() -> bool {
@@ -65,4 +65,10 @@ pub fn close_descriptors_on_exec() {
         // SAFETY: sets a flag on a number; one that is not open gives EBADF.
         unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
+}
+
+/// Takes over a descriptor that has just come in a message.
+pub fn own(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: the kernel made it for this process a moment ago, and nobody else knows its number.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }

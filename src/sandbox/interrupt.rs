@@ -1,0 +1,116 @@
+//! Ctrl-C, SIGTERM and SIGHUP: kill what runs, remove what is temporary, end.
+
+use crate::disk;
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::unistd::{Pid, getpgrp, tcsetpgrp};
+use std::collections::BTreeMap;
+use std::io;
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+const HANDLED: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+/// How long killed processes may take to go before their directories are removed.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Children that run now, and whether each leads a process group of its own.
+static RUNNING: Mutex<BTreeMap<i32, bool>> = Mutex::new(BTreeMap::new());
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Call in `main` after [`enter`](super::enter) and before other threads start. From then on a signal ends the process with
+/// 128 and its number, after `announce` (with the signal's name), with nothing left running and nothing temporary left.
+pub fn install(announce: impl Fn(&str) + Send + 'static) -> io::Result<()> {
+    let signals: SigSet = HANDLED.into_iter().collect();
+    signals.thread_block()?;
+    std::thread::Builder::new().name("signals".to_string()).spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            INTERRUPTED.store(true, Ordering::SeqCst);
+            announce(signal.as_str());
+            kill_all();
+            disk::remove_registered();
+            std::process::exit(128 + signal as i32);
+        }
+    })?;
+    Ok(())
+}
+
+/// A child that dies when the process is interrupted, or when this is dropped.
+pub(super) struct Running {
+    child: Child,
+    leads_group: bool,
+    waited: bool,
+}
+
+impl Running {
+    pub fn new(child: Child, leads_group: bool) -> Running {
+        running().insert(child.id() as i32, leads_group);
+        Running { child, leads_group, waited: false }
+    }
+
+    pub fn id(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        // Invariant: off the list before it is reaped, so that no other process with its number is ever killed.
+        wait_until_dead(self.id());
+        running().remove(&self.id());
+        self.waited = true;
+        let status = self.child.wait();
+        if INTERRUPTED.load(Ordering::SeqCst) {
+            // The signal's thread is about to end the process; an error told by this thread would only mislead.
+            loop {
+                std::thread::park();
+            }
+        }
+        status
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.waited {
+            kill_one(self.id(), self.leads_group);
+            let _ = self.wait();
+        }
+    }
+}
+
+/// After an interactive program was the terminal's foreground group.
+pub(super) fn take_terminal_back() {
+    // A process in the background is stopped by SIGTTOU when it asks, unless the signal is blocked.
+    let signal: SigSet = [Signal::SIGTTOU].into_iter().collect();
+    if let Ok(old) = signal.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK) {
+        let _ = tcsetpgrp(io::stdin(), getpgrp());
+        let _ = old.thread_set_mask();
+    }
+}
+
+fn kill_all() {
+    for (id, leads_group) in running().iter() {
+        kill_one(*id, *leads_group);
+    }
+    let started = Instant::now();
+    while !running().is_empty() && started.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn kill_one(id: i32, leads_group: bool) {
+    let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+    if leads_group {
+        let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+    }
+}
+
+fn wait_until_dead(id: i32) {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    while let Err(nix::errno::Errno::EINTR) =
+        waitid(Id::Pid(Pid::from_raw(id)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
+    {}
+}
+
+fn running() -> MutexGuard<'static, BTreeMap<i32, bool>> {
+    RUNNING.lock().unwrap_or_else(|poison| poison.into_inner())
+}
