@@ -117,7 +117,9 @@ pub enum DebianError {
     OtherSuite { url: String, suite: String, found: String },
     #[error("{suite} has no {what} {name}; it has {available}")]
     Absent { suite: String, what: &'static str, name: String, available: String },
-    #[error("{url} is not the file that the signed release lists: {what} {found}, but {wanted} was promised; the mirror is being updated or damaged")]
+    #[error(
+        "{url} is not the file that the signed release lists: {what} {found}, but {wanted} was promised; the mirror is being updated or damaged"
+    )]
     WrongIndex { url: String, what: &'static str, wanted: String, found: String },
     #[error("{url} cannot be unpacked: {cause}")]
     Unpack { url: String, cause: io::Error },
@@ -212,10 +214,9 @@ struct Asker<'a> {
 impl Asker<'_> {
     /// Tries the one mirror that was named, or those of the host in turn until one has the suite.
     fn find_release(&self, mirror_url: Option<&str>) -> Result<Signed, DebianError> {
-        let named = mirror_url.or(self.options.mirror.as_deref()).map(|url| host::Mirror {
-            url: url.trim().trim_end_matches('/').to_owned(),
-            keyrings: Vec::new(),
-        });
+        let named = mirror_url
+            .or(self.options.mirror.as_deref())
+            .map(|url| host::Mirror { url: url.trim().trim_end_matches('/').to_owned(), keyrings: Vec::new() });
         let mirrors = match named {
             Some(mirror) => vec![mirror],
             None => host::mirrors(&self.options.host_root, &self.suite),
@@ -237,7 +238,8 @@ impl Asker<'_> {
         let (url, text, signed, signature) = match self.get(&url, MAXIMUM_RELEASE) {
             Ok(bytes) => {
                 let text = String::from_utf8(bytes).map_err(|_| DebianError::NotText { url: url.clone() })?;
-                let split = Cleartext::split(&text).map_err(|cause| DebianError::Cleartext { url: url.clone(), cause })?;
+                let split =
+                    Cleartext::split(&text).map_err(|cause| DebianError::Cleartext { url: url.clone(), cause })?;
                 let signed = split.signed_bytes();
                 (url, split.text, signed, split.signature.into_bytes())
             }
@@ -270,9 +272,9 @@ impl Asker<'_> {
         let mut keyring = Keyring::new();
         let mut fault = None;
         for path in &paths {
-            let added = std::fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| {
-                keyring.add(&bytes).map_err(|error| error.to_string())
-            });
+            let added = std::fs::read(path)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| keyring.add(&bytes).map_err(|error| error.to_string()));
             if let Err(cause) = added {
                 if !named.is_empty() {
                     return Err(DebianError::Keyring { path: path.clone(), cause });
@@ -312,17 +314,13 @@ impl Asker<'_> {
     }
 
     fn absent(&self, what: &'static str, name: &str, available: &[String]) -> DebianError {
-        DebianError::Absent {
-            suite: self.suite.clone(),
-            what,
-            name: name.to_owned(),
-            available: available.join(", "),
-        }
+        DebianError::Absent { suite: self.suite.clone(), what, name: name.to_owned(), available: available.join(", ") }
     }
 
     fn components(&self, signed: &Signed) -> Result<Vec<String>, DebianError> {
         if self.options.components.is_empty() {
-            let universe = signed.release.origin == "Ubuntu" && signed.release.components.iter().any(|name| name == "universe");
+            let universe =
+                signed.release.origin == "Ubuntu" && signed.release.components.iter().any(|name| name == "universe");
             return Ok(["main"].into_iter().chain(universe.then_some("universe")).map(str::to_owned).collect());
         }
         for component in &self.options.components {

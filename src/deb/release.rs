@@ -63,7 +63,8 @@ impl Release {
         }
         // Spec: these are single-line fields; a folded one must not bring line ends into texts that are made of it.
         let field = |name: &str| paragraph.get(name).and_then(|value| value.lines().next()).unwrap_or("").to_owned();
-        let words = |name: &str| paragraph.get(name).unwrap_or("").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let words =
+            |name: &str| paragraph.get(name).unwrap_or("").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let date = paragraph.get("Date").ok_or(ReleaseError::Missing("Date"))?;
         let valid_until = match paragraph.get("Valid-Until") {
             Some(text) => Some((read_date("Valid-Until", text)?, text.to_owned())),
@@ -78,7 +79,7 @@ impl Release {
             valid_until,
             acquire_by_hash: field("Acquire-By-Hash").eq_ignore_ascii_case("yes"),
             architectures: words("Architectures"),
-                components: words("Components"),
+            components: words("Components"),
             files: read_files(paragraph.get("SHA256").ok_or(ReleaseError::Missing("SHA256"))?)?,
         })
     }

@@ -124,6 +124,13 @@ fn stage(pin: &DebianPin, blobs: &Path, work: &Path) -> Result<PathBuf, ProvideE
     std::fs::create_dir_all(&folder).map_err(|cause| fault("cannot make", &folder, cause))?;
     for package in &pin.packages {
         let (source, target) = (blob(blobs, package), folder.join(package.file_name()));
+        // Invariant: a copy must never be written through a name that an earlier run made of the blob itself.
+        match std::fs::remove_file(&target) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(fault("cannot remove", &target, cause));
+            }
+            _ => {}
+        }
         if std::fs::hard_link(&source, &target).is_err() {
             std::fs::copy(&source, &target).map_err(|cause| fault("cannot write", &target, cause))?;
         }

@@ -1,5 +1,5 @@
 //! A real Debian base from this host's own mirror, finished in a plain chroot: needs root, the network and a Debian host, so it is run by
-//! name: `cargo test --test debian_live -- --ignored`. `SIFBUILD_TEST_KEEP=DIRECTORY` leaves the result there.
+//! name: `cargo test --test debian -- --ignored`. `SIFBUILD_TEST_KEEP=DIRECTORY` leaves the result there.
 
 use sifbuild::agent::debian::{self, Options};
 use sifbuild::arch::Arch;
@@ -33,7 +33,8 @@ fn bootstrap(work: &Path, blobs: &Path, include: &[&str]) -> PathBuf {
     };
     let fetch = Client::new(ClientOptions::default()).unwrap();
     let began = std::time::Instant::now();
-    let pin = debian::pin(&header, &Options::default(), Arch::host(), &fetch, &Silent).unwrap_or_else(|error| panic!("{error}"));
+    let pin = debian::pin(&header, &Options::default(), Arch::host(), &fetch, &Silent)
+        .unwrap_or_else(|error| panic!("{error}"));
     println!("pinned {} packages in {:?}", pin.packages.len(), began.elapsed());
     assert_eq!(sifbuild::deb::DebianPin::parse(&pin.lines()), Ok(pin.clone()));
     let base = debian::provide(&pin, blobs, work, &fetch, &Silent).unwrap_or_else(|error| panic!("{error}"));
@@ -47,7 +48,7 @@ fn bootstrap(work: &Path, blobs: &Path, include: &[&str]) -> PathBuf {
     let target = root.join(&mount.target[1..]);
     std::fs::create_dir_all(&target).unwrap();
     let steps = format!(
-        "set -e; mount --bind -o ro {} {}; mount -t proc proc {root}/proc; exec chroot {root} /bin/sh -c \"$(cat {})\"",
+        "set -e; mount --bind -o ro {} {}; mount -t proc proc {root}/proc; mount --rbind /dev {root}/dev; exec chroot {root} /bin/sh -c \"$(cat {})\"",
         mount.host.display(),
         target.display(),
         script.display(),
