@@ -74,7 +74,7 @@ pub enum LocalKind {
 /// Why text is not pins. `line` counts from 1; 0 where a stage as a whole is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinsError {
-    #[error("line {line} of the lock file: {text:?} is not a name and a value")]
+    #[error("line {line} of the lock file: {text:?} is not a name and its value")]
     NotALine { line: usize, text: String },
     #[error("line {line} of the lock file: {name:?} is not known here")]
     UnknownName { line: usize, name: String },
@@ -265,8 +265,9 @@ impl Fields {
         let repeated = || PinsError::Repeated { line, name: field.chars().take(160).collect() };
         let previous = match field {
             "file" | "app-file" => {
-                let (digest, source) = value.split_once(' ').ok_or_else(unknown)?;
-                let digest = digest.parse().map_err(|_| unknown())?;
+                let not_a_line = || PinsError::NotALine { line, text: value.chars().take(160).collect() };
+                let (digest, source) = value.split_once(' ').ok_or_else(not_a_line)?;
+                let digest = digest.parse().map_err(|_| not_a_line())?;
                 let files = if field == "file" { &mut self.files } else { &mut self.app_files };
                 return files.insert(source.to_owned(), digest).map_or(Ok(()), |_| Err(repeated()));
             }
