@@ -17,7 +17,7 @@ const TABLE: [(u8, &str, &[&str]); 26] = [
     // A layer's media type names its compression, which is an enum of `archive`.
     (1, "oci", &["archive"]),
     (1, "rpm", &["archive"]),
-    (1, "deb", &["archive"]),
+    (1, "deb", &["archive", "tree"]),
     (1, "solve", &[]),
     (1, "squashfs", &["tree"]),
     (1, "sif", &[]),
@@ -37,6 +37,8 @@ const TABLE: [(u8, &str, &[&str]); 26] = [
 
 /// The only place where the compiler's checks may be set aside.
 const UNSAFE_BELOW: &str = "sandbox/";
+
+const UNSAFE_FORMS: [&str; 6] = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern", "#[unsafe("];
 
 #[test]
 fn modules_import_from_lower_strata_only() {
@@ -66,8 +68,7 @@ fn unsafe_is_said_in_the_sandbox_only() {
     let mut faults = Vec::new();
     for (path, text) in sources().into_iter().filter(|(path, _)| !path.starts_with(UNSAFE_BELOW)) {
         for (number, line) in without_comments(&text).lines().enumerate() {
-            let mut words = line.split(|character: char| !is_word(character));
-            if words.any(|word| word == "unsafe") {
+            if UNSAFE_FORMS.iter().any(|form| line.contains(form)) || line.trim_end().ends_with(" unsafe") {
                 faults.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
             }
         }

@@ -27,23 +27,11 @@ fn entry(source: &str, destination: &str, line: usize) -> FileEntry {
 
 fn stage(name: Option<&str>, line: usize) -> Stage {
     let from = Spanned::new("a:1".to_owned(), at(line + 1));
-    Stage {
-        name: name.map(|name| Spanned::new(name.to_owned(), at(line))),
-        header: vec![HeaderEntry { key: "bootstrap".into(), value: "docker".into(), span: at(line) }],
-        bootstrap: Bootstrap::Docker(RegistryBase { from, registry: None, namespace: None }),
-        files: Vec::new(),
-        labels: Vec::new(),
-        help: None,
-        environment: None,
-        pre: None,
-        setup: None,
-        post: None,
-        test: None,
-        runscript: None,
-        startscript: None,
-        apps: Vec::new(),
-        span: at(line),
-    }
+    let bootstrap = Bootstrap::Docker(RegistryBase { from, registry: None, namespace: None });
+    let header =
+        vec![HeaderEntry { key: "bootstrap".into(), value: "docker".into(), key_span: at(line), span: at(line) }];
+    let name = name.map(|name| Spanned::new(name.to_owned(), at(line)));
+    Stage { name, header, ..Stage::new(bootstrap, at(line)) }
 }
 
 /// A stage with a file of the host, a script, an environment and a test.

@@ -23,23 +23,9 @@ fn label(key: &str, value: &str) -> Label {
 }
 
 fn stage() -> Stage {
-    Stage {
-        name: None,
-        header: vec![HeaderEntry { key: "bootstrap".into(), value: "scratch".into(), span: Span::default() }],
-        bootstrap: Bootstrap::Scratch,
-        files: Vec::new(),
-        labels: Vec::new(),
-        help: None,
-        environment: None,
-        pre: None,
-        setup: None,
-        post: None,
-        test: None,
-        runscript: None,
-        startscript: None,
-        apps: Vec::new(),
-        span: Span::default(),
-    }
+    let span = Span::default();
+    let header = vec![HeaderEntry { key: "bootstrap".into(), value: "scratch".into(), key_span: span, span }];
+    Stage { header, ..Stage::new(Bootstrap::Scratch, span) }
 }
 
 fn inputs() -> MetadataInputs<'static> {
