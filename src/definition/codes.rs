@@ -39,6 +39,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("SB035", "tab in a label's name"),
     ("SB036", "header line swallowed by a continuation"),
     ("SB039", "app section line in part ignored"),
+    ("SB041", "section argument without effect"),
     ("SB042", "not UTF-8"),
     ("SB043", "arguments make the text too large"),
     ("SB101", "shell variable where a build argument is meant"),

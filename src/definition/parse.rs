@@ -3,7 +3,7 @@
 use super::arguments::{self, Arguments, Expanded, Expansion};
 use super::grammar::{self, LineKind};
 use super::report::Report;
-use super::{Definition, Stage, lower};
+use super::{Definition, Stage, check, lower};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::source::{SourceFile, Span};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,7 @@ pub fn parse(source: &Arc<SourceFile>, arguments: &Arguments) -> Parsed {
     let lines = grammar::lines(&whole.text);
     let mut report = Report { source, expanded: &whole, diagnostics: &mut diagnostics };
     report_here_documents(&mut report, &lines);
+    check::check_characters(&mut report, &lines);
 
     let mut stages = Vec::new();
     let mut used = BTreeSet::new();
@@ -36,11 +37,14 @@ pub fn parse(source: &Arc<SourceFile>, arguments: &Arguments) -> Parsed {
         }
         let opens = lines.iter().any(|line| line.content.start == chunk.start && line.kind == LineKind::Stage);
         let text = &whole.text[chunk.clone()];
-        let expansion = expand_chunk(source, text, mark + chunk.start, arguments, &mut diagnostics);
+        let (expansion, defaults) = expand_chunk(source, text, mark + chunk.start, arguments, &mut diagnostics);
         used.extend(expansion.used.iter().map(|placeholder| placeholder.name.clone()));
         let mut report = Report { source, expanded: &expansion.expanded, diagnostics: &mut diagnostics };
         let lowered = lower::lower(&mut report, opens);
         lower::find_hidden_stages(&mut report, &lowered);
+        let subject =
+            check::Subject { lowered: &lowered, arguments, defaults: &defaults, used: &expansion.used };
+        check::check(&mut report, &subject);
         stages.push(lowered.stage);
     }
     let mut report = Report { source, expanded: &whole, diagnostics: &mut diagnostics };
@@ -78,7 +82,7 @@ fn expand_chunk(
     offset: usize,
     arguments: &Arguments,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Expansion {
+) -> (Expansion, BTreeMap<String, String>) {
     let plain = Expanded::verbatim(text, offset);
     let lines = grammar::lines(text);
     let mut defaults = BTreeMap::new();
@@ -96,7 +100,7 @@ fn expand_chunk(
     let expansion = arguments::expand(text, offset, arguments, &defaults);
     let mut report = Report { source, expanded: &plain, diagnostics };
     report_undefined(&mut report, &expansion, arguments, &defaults);
-    expansion
+    (expansion, defaults)
 }
 
 fn report_undefined(

@@ -30,7 +30,12 @@ impl Report<'_> {
     }
 
     /// Errors are always kept, so that a definition with an error is never taken for a good one.
-    pub fn push(&mut self, diagnostic: Diagnostic) {
+    pub fn push(&mut self, mut diagnostic: Diagnostic) {
+        // What a build argument gave cannot be corrected where the argument stands.
+        let placeholder = |span: Span| self.source.text.get(span.range()).is_none_or(|text| text.contains("{{"));
+        if diagnostic.fix.as_ref().is_some_and(|fix| placeholder(fix.span)) {
+            diagnostic.fix = None;
+        }
         if self.diagnostics.len() < LIMIT || diagnostic.severity == Severity::Error && !self.has_error() {
             self.diagnostics.push(diagnostic);
         }
