@@ -100,7 +100,8 @@ pub fn run(check: &CheckArguments) -> i32 {
 }
 
 fn read_arguments(check: &CheckArguments, diagnostics: &mut Vec<Diagnostic>) -> Result<Arguments, String> {
-    let mut arguments = Arguments { warn_unused: check.warn_unused_build_args, ..Arguments::default() };
+    let mut arguments = Arguments::default();
+    arguments.warn_unused = check.warn_unused_build_args;
     if let Some(path) = &check.build_argument_file {
         match read(path)? {
             Ok(file) => diagnostics.extend(arguments.add_file(&file)),

@@ -42,8 +42,7 @@ pub fn parse(source: &Arc<SourceFile>, arguments: &Arguments) -> Parsed {
         let mut report = Report { source, expanded: &expansion.expanded, diagnostics: &mut diagnostics };
         let lowered = lower::lower(&mut report, opens);
         lower::find_hidden_stages(&mut report, &lowered);
-        let subject =
-            check::Subject { lowered: &lowered, arguments, defaults: &defaults, used: &expansion.used };
+        let subject = check::Subject { lowered: &lowered, arguments, defaults: &defaults, used: &expansion.used };
         check::check(&mut report, &subject);
         stages.push(lowered.stage);
     }

@@ -10,8 +10,25 @@ use std::ops::Range;
 
 /// Words in the names of bases whose `/bin/sh` is bash.
 const BASH_BASES: &[&str] = &[
-    "centos", "rocky", "alma", "fedora", "redhat", "rhel", "ubi7", "ubi8", "ubi9", "ubi10", "oraclelinux", "amazonlinux",
-    "opensuse", "suse", "sles", "archlinux", "-el7", "-el8", "-el9",
+    "centos",
+    "rocky",
+    "alma",
+    "fedora",
+    "redhat",
+    "rhel",
+    "ubi7",
+    "ubi8",
+    "ubi9",
+    "ubi10",
+    "oraclelinux",
+    "amazonlinux",
+    "opensuse",
+    "suse",
+    "sles",
+    "archlinux",
+    "-el7",
+    "-el8",
+    "-el9",
 ];
 
 struct Finding {
@@ -96,7 +113,12 @@ fn find(text: &str, shell: &Shell) -> Vec<Finding> {
             "shopt" => add(range, "`shopt`", "run the script with bash: `%post -c /bin/bash -ex`", None),
             "mapfile" | "readarray" => add(range, "`mapfile`", "read lines in a `while read` loop", None),
             "set" if (1..command.words.len()).any(|at| word(at) == "pipefail") => {
-                add(range, "`set -o pipefail`", "remove it, or run the script with bash: `%post -c /bin/bash -ex`", None);
+                add(
+                    range,
+                    "`set -o pipefail`",
+                    "remove it, or run the script with bash: `%post -c /bin/bash -ex`",
+                    None,
+                );
             }
             "echo" if word(1) == "-e" => {
                 add(command.words[1].clone(), "`echo -e`", "write `printf '%b\\n' …`; dash prints the `-e`", None);
@@ -122,6 +144,7 @@ fn find(text: &str, shell: &Shell) -> Vec<Finding> {
 /// Whether `NAME` stands before `=(`, at the start of a word.
 fn is_array(shell: &Shell, range: &Range<usize>) -> bool {
     let before = &shell.masked[..range.start - shell.start];
-    let name = before.rsplit(|character: char| character.is_whitespace() || character == ';').next().unwrap_or_default();
+    let name =
+        before.rsplit(|character: char| character.is_whitespace() || character == ';').next().unwrap_or_default();
     is_name(name.trim_end_matches('+'))
 }

@@ -7,7 +7,17 @@ use crate::definition::report::Report;
 const MANAGERS: &[(&[&str], &[&str], &[&str])] = &[
     (
         &["apt-get", "apt", "aptitude"],
-        &["install", "reinstall", "upgrade", "dist-upgrade", "full-upgrade", "remove", "purge", "autoremove", "build-dep"],
+        &[
+            "install",
+            "reinstall",
+            "upgrade",
+            "dist-upgrade",
+            "full-upgrade",
+            "remove",
+            "purge",
+            "autoremove",
+            "build-dep",
+        ],
         &["--yes", "--assume-yes", "--force-yes"],
     ),
     (
@@ -28,10 +38,13 @@ pub(super) fn check(report: &mut Report<'_>, part: &Part<'_>) {
     for command in &shell.commands {
         let words: Vec<&str> = command.words.iter().map(|range| &text[range.clone()]).collect();
         let program = words[0].rsplit('/').next().unwrap_or_default();
-        let Some((_, verbs, yes)) = MANAGERS.iter().find(|(programs, ..)| programs.contains(&program)) else { continue };
+        let Some((_, verbs, yes)) = MANAGERS.iter().find(|(programs, ..)| programs.contains(&program)) else {
+            continue;
+        };
         let Some(verb) = (1..words.len()).find(|at| verbs.contains(&words[*at])) else { continue };
         let answered = words.iter().any(|word| yes.contains(word) || is_short_yes(program, word));
-        let printed_only = words.iter().any(|word| matches!(*word, "--help" | "-h" | "-s" | "--dry-run" | "--simulate"));
+        let printed_only =
+            words.iter().any(|word| matches!(*word, "--help" | "-h" | "-s" | "--dry-run" | "--simulate"));
         if answered || printed_only || command.piped {
             continue;
         }

@@ -105,4 +105,3 @@ fn body_range(section: &Section, body: &[Line]) -> Range<usize> {
     let end = body.last().map_or(start, |line| line.next);
     start..end
 }
-

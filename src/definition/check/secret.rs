@@ -8,8 +8,18 @@ use std::ops::Range;
 const HELP: &str = "pass it when the container runs (APPTAINERENV_NAME), or bind a file that holds it";
 
 /// Words that make a variable's name the name of a secret.
-const WORDS: &[&str] =
-    &["PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "APIKEY", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY", "CREDENTIALS"];
+const WORDS: &[&str] = &[
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "SECRET",
+    "TOKEN",
+    "APIKEY",
+    "API_KEY",
+    "ACCESS_KEY",
+    "PRIVATE_KEY",
+    "CREDENTIALS",
+];
 
 /// Ends of names whose value is no secret itself.
 const HARMLESS: &[&str] = &["_FILE", "_PATH", "_DIR", "_URL", "_LENGTH", "_TTL", "_NAME", "_ID", "_HEADER", "_ENABLED"];

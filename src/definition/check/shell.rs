@@ -28,9 +28,7 @@ impl Shell {
 
     /// Places of a pattern outside quotes, comments and here-documents.
     pub fn find<'a>(&'a self, pattern: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-        self.masked
-            .match_indices(pattern)
-            .map(|(at, found)| self.start + at..self.start + at + found.len())
+        self.masked.match_indices(pattern).map(|(at, found)| self.start + at..self.start + at + found.len())
     }
 }
 
@@ -137,8 +135,9 @@ fn here_documents_end(script: &str, line_start: usize, next: usize) -> usize {
 }
 
 /// Words of the shell's own grammar, behind which a command begins.
-const KEYWORDS: &[&str] =
-    &["if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "exec", "sudo", "env", "command", "nohup"];
+const KEYWORDS: &[&str] = &[
+    "if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "exec", "sudo", "env", "command", "nohup",
+];
 
 fn split(masked: &str, start: usize) -> Vec<Command> {
     let mut commands = Vec::new();

@@ -39,7 +39,8 @@ fn check_leftovers(report: &mut Report<'_>, part: &Part<'_>) {
     let words = |word: &std::ops::Range<usize>| text[word.clone()].trim_matches(['"', '\'']);
     let removes = shell.commands.iter().any(|command| {
         matches!(words(&command.words[0]), "rm" | "trap" | "find" | "mktemp")
-            && (words(&command.words[0]) == "mktemp" || command.words[1..].iter().any(|word| words(word).contains("/tmp")))
+            && (words(&command.words[0]) == "mktemp"
+                || command.words[1..].iter().any(|word| words(word).contains("/tmp")))
     });
     if removes {
         return;

@@ -6,8 +6,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 pub(super) fn check(report: &mut Report<'_>, subject: &Subject<'_>, parts: &[Part<'_>]) {
-    let names: BTreeSet<&str> =
-        subject.defaults.keys().map(String::as_str).chain(subject.arguments.names()).filter(|name| shell::is_name(name)).collect();
+    let names: BTreeSet<&str> = subject
+        .defaults
+        .keys()
+        .map(String::as_str)
+        .chain(subject.arguments.names())
+        .filter(|name| shell::is_name(name))
+        .collect();
     if names.is_empty() {
         return;
     }
@@ -37,7 +42,11 @@ pub(super) fn check(report: &mut Report<'_>, subject: &Subject<'_>, parts: &[Par
             }
             let span = report.span(range);
             let diagnostic = report
-                .warning("SB101", span, format!("`{name}` is a build argument, and nothing sets a variable of this name"))
+                .warning(
+                    "SB101",
+                    span,
+                    format!("`{name}` is a build argument, and nothing sets a variable of this name"),
+                )
                 .label("the shell puts in nothing")
                 .fix(span, format!("{{{{ {name} }}}}"), format!("write `{{{{ {name} }}}}`"));
             report.push(diagnostic);
