@@ -4,12 +4,13 @@ use clap::Parser;
 use sifbuild::arch::Arch;
 use sifbuild::cli::inspect::{self, InspectArguments, InspectError};
 use sifbuild::cli::sif::{self, SifArguments, SifError};
-use sifbuild::sif::format::DataType;
+use sifbuild::sif::format::{DataType, FileSystem, PartitionType};
 use sifbuild::sif::metadata;
 use sifbuild::sif::writer::{ObjectOptions, Writer, WriterOptions};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 #[derive(Parser)]
@@ -84,6 +85,51 @@ fn inspects_images_and_sandboxes_alike() {
         assert!(show(&["-j"]).contains("\t\t\t\t\"a\": \"\\u003c1\\u003e\",\n"));
         assert!(show(&["--all", "--app", "foo"]).contains("\"deffile\": \"bootstrap: scratch\""));
     }
+}
+
+/// The sandbox as a squashfs file.
+fn squashfs(directory: &TempDir) -> String {
+    let (root, path) = (sandbox(directory), directory.path().join("image.squashfs"));
+    let packed = Command::new("mksquashfs").args([&root, &path]).args(["-noappend", "-all-root", "-quiet"]).output();
+    assert!(packed.is_ok_and(|output| output.status.success()), "apt-get install -y squashfs-tools");
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn reads_file_systems_of_images_without_metadata() {
+    let directory = TempDir::new().unwrap();
+    let bare = squashfs(&directory);
+    let contents = fs::read(&bare).unwrap();
+    let launched = directory.path().join("launched.squashfs").to_str().unwrap().to_owned();
+    fs::write(&launched, [b"#!/usr/bin/env run-singularity\n", &contents[..]].concat()).unwrap();
+    let old = directory.path().join("old.sif").to_str().unwrap().to_owned();
+    let mut writer = Writer::new(File::create(&old).unwrap(), &WriterOptions::default()).unwrap();
+    writer.add(&ObjectOptions::new(DataType::DEFFILE), b"bootstrap: scratch\n\n").unwrap();
+    writer.add(&ObjectOptions::primary_squashfs(Arch::Amd64), &contents).unwrap();
+    writer.finish().unwrap();
+
+    let expected = run_inspect(&["--all", sandbox(&directory).to_str().unwrap()]).unwrap();
+    for image in [bare, launched, old] {
+        assert_eq!(run_inspect(&["--all", &image]).unwrap(), expected, "{image}");
+    }
+}
+
+#[test]
+fn says_why_an_image_without_metadata_is_not_read() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("image.sif");
+    let write = |options: Option<ObjectOptions>| {
+        let mut writer = Writer::new(File::create(&path).unwrap(), &WriterOptions::default()).unwrap();
+        options.map(|options| writer.add(&options, &[0; 4096]).unwrap());
+        writer.finish().unwrap();
+        run_inspect(&[path.to_str().unwrap()]).unwrap_err().to_string()
+    };
+    let primary = |file_system| ObjectOptions::partition(file_system, PartitionType::PRIMARY_SYSTEM, Arch::Amd64);
+    assert!(write(None).contains("no primary partition"));
+    let error = write(Some(primary(FileSystem::ENCRYPTED_SQUASHFS)));
+    assert!(error.contains("(Encrypted squashfs)"), "{error}");
+    let error = write(Some(primary(FileSystem::SQUASHFS)));
+    assert!(error.contains("not a squashfs image"), "{error}");
 }
 
 #[test]

@@ -3,14 +3,16 @@
 //! A SIF image carries them as an object of its own. For images without one, for bare squashfs files and for sandbox directories they
 //! are read from the tree; nothing of the image is ever run.
 
-use crate::sif::format::DataType;
+use crate::sif::format::{DataType, FileSystem};
 use crate::sif::metadata::{self, Attributes, Metadata};
 use crate::sif::reader::{self, ReadError, Sif};
+use crate::squashfs::{self, Window};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+mod partition;
 mod sandbox;
 
 /// Show metadata of an image
@@ -66,9 +68,18 @@ pub enum InspectError {
     UnknownFormat { path: PathBuf },
     #[error("{} has no metadata object, and no primary partition to read instead", path.display())]
     NoPartition { path: PathBuf },
+    #[error("{} has no metadata object, and its primary partition ({file_system}) is no squashfs to read instead", path.display())]
+    FileSystem { path: PathBuf, file_system: FileSystem },
+    #[error("cannot read the file system of {}: {cause}", path.display())]
+    Squashfs { path: PathBuf, cause: squashfs::ReadError },
+    #[error("cannot read a file in the file system of {}: {cause}", path.display())]
+    Body { path: PathBuf, cause: io::Error },
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
+
+const SQUASHFS_MAGIC: &[u8] = b"hsqs";
+const LAUNCH_LINE_END: &[u8] = b" run-singularity\n";
 
 /// Bytes that are read of an object or a file; metadata is texts written by people.
 const MAXIMUM_SIZE: u64 = 64 << 20;
@@ -102,10 +113,20 @@ pub fn read(path: &Path) -> Result<Metadata, InspectError> {
     (&file).take(128).read_to_end(&mut start).map_err(opened)?;
     file.rewind().map_err(opened)?;
     if reader::is_sif(&start) {
-        read_sif(path, file)
-    } else {
-        Err(InspectError::UnknownFormat { path: path.to_owned() })
+        return read_sif(path, file);
     }
+    let Some(offset) = squashfs_offset(&start) else {
+        return Err(InspectError::UnknownFormat { path: path.to_owned() });
+    };
+    let length = file.metadata().map_err(opened)?.len() - offset;
+    partition::describe(path, Window::new(file, offset, length))
+}
+
+/// Compat: a squashfs file may begin with a line that starts Singularity 2.
+fn squashfs_offset(start: &[u8]) -> Option<u64> {
+    let launch_line = start.windows(LAUNCH_LINE_END.len()).position(|bytes| bytes == LAUNCH_LINE_END);
+    let offset = launch_line.map_or(0, |at| at + LAUNCH_LINE_END.len());
+    start[offset..].starts_with(SQUASHFS_MAGIC).then_some(offset as u64)
 }
 
 fn read_sif(path: &Path, file: File) -> Result<Metadata, InspectError> {
@@ -115,7 +136,19 @@ fn read_sif(path: &Path, file: File) -> Result<Metadata, InspectError> {
         let bytes = sif.contents(&object, MAXIMUM_SIZE).map_err(failed)?;
         return Metadata::parse(&bytes).map_err(|cause| InspectError::Metadata { path: path.to_owned(), cause });
     }
-    Err(InspectError::NoPartition { path: path.to_owned() })
+    let (partition, extra) =
+        sif.primary_partition().ok_or_else(|| InspectError::NoPartition { path: path.to_owned() })?;
+    if extra.file_system != FileSystem::SQUASHFS {
+        return Err(InspectError::FileSystem { path: path.to_owned(), file_system: extra.file_system });
+    }
+    let (offset, size) = (partition.offset as u64, partition.size as u64);
+    let definition = sif.find(DataType::DEFFILE).cloned();
+    let definition = definition.map(|object| sif.contents(&object, MAXIMUM_SIZE)).transpose().map_err(failed)?;
+    let mut metadata = partition::describe(path, Window::new(sif.into_parts().0, offset, size))?;
+    if let Some(bytes) = definition {
+        metadata.data.attributes.deffile = metadata::text_of(&bytes);
+    }
+    Ok(metadata)
 }
 
 /// Keeps what the flags ask for. With `--app`, and without `--all`, that is the app's and nothing of the container but the

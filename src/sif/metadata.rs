@@ -147,7 +147,8 @@ fn matches(name: &str, start: &str, end: &str) -> bool {
     name.strip_prefix(start).is_some_and(|rest| rest.ends_with(end))
 }
 
-fn text_of(bytes: &[u8]) -> String {
+/// A file's text as the metadata holds it: without trailing newlines; bytes that are not UTF-8 are replaced.
+pub fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned()
 }
 
