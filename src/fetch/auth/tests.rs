@@ -84,7 +84,7 @@ fn debug_text_holds_no_secret() {
 #[test]
 fn looks_where_the_environment_points() {
     let variables = |name: &str| {
-        Some(match name {
+        let value = match name {
             "HOME" => "/home/u",
             "DOCKER_CONFIG" => "/d",
             "REGISTRY_AUTH_FILE" => "/r/auth.json",
@@ -94,8 +94,8 @@ fn looks_where_the_environment_points() {
             "SINGULARITY_DOCKER_PASSWORD" => "p",
             "APPTAINER_AUTH_FILE" => "/auth",
             _ => return None,
-        })
-        .map(str::to_owned)
+        };
+        Some(value.to_owned())
     };
     let credentials = Credentials::from_environment(&variables);
     assert_eq!(credentials.explicit, Some(("s".to_owned(), Secret::new("p"))));

@@ -348,10 +348,10 @@ mod tests {
         fn never_panics_on_any_entry(prefix in "[*.a-z/:]{0,12}", location in "[.a-z/:]{0,12}", image in "[a-z./]{1,12}") {
             let text = format!("[[registry]]\nprefix=\"{prefix}\"\nlocation=\"{location}\"\n[[registry.mirror]]\nlocation=\"m.x\"\n");
             let mut configuration = Configuration::default();
-            if configuration.add(&text, Path::new("x")).is_ok() {
-                if let Ok(reference) = Reference::parse(&image) {
-                    let _ = configuration.endpoints(&reference);
-                }
+            if configuration.add(&text, Path::new("x")).is_ok()
+                && let Ok(reference) = Reference::parse(&image)
+            {
+                let _ = configuration.endpoints(&reference);
             }
         }
     }
