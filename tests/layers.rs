@@ -17,7 +17,7 @@ const TABLE: [(u8, &str, &[&str]); 26] = [
     // A layer's media type names its compression, which is an enum of `archive`.
     (1, "oci", &["archive"]),
     (1, "rpm", &["archive"]),
-    (1, "deb", &["archive", "tree"]),
+    (1, "deb", &["archive", "solve", "tree"]),
     (1, "solve", &[]),
     (1, "squashfs", &["tree"]),
     (1, "sif", &[]),
