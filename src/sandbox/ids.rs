@@ -1,7 +1,8 @@
 //! The user namespace that a whole build lives in.
 //!
 //! Like `podman unshare`: extraction, chown, packing and clean-up all run where container root is uid 0 and the
-//! subordinate ids are mapped, so that owners are simply what `stat` says. Sources: user_namespaces(7), newuidmap(1).
+//! subordinate ids are mapped, so that owners are simply what `stat` says. A fork is enough for that: there is only one
+//! thread yet, so the child needs neither a fresh start nor a marker to know what it is. Sources: user_namespaces(7), newuidmap(1).
 
 use super::ranges::{self, Range};
 use super::{Error, diagnosis, supervise, sys};

@@ -40,7 +40,8 @@ pub struct Run {
 /// The file system that the program sees.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Root {
-    /// Kernel overlay: `lower` from the top down, at most 500; changes land in `upper`. `work` belongs to the kernel, lies on the
+    /// Kernel overlay: `lower` from the top down, at most 500, none for an empty root; changes land in `upper`, which is not
+    /// synced to disk. `work` belongs to the kernel, lies on the
     /// file system of `upper`, and is emptied first.
     Overlay {
         #[serde(with = "paths")]

@@ -83,6 +83,11 @@ fn mount_overlay(lower: &[PathBuf], upper: &Path, work: &Path, at: &Path, links:
     disk::remove_tree(work).map_err(|_| prepare(Errno::EBUSY.into()))?;
     fs::create_dir(work).map_err(prepare)?;
     // Why links: options must fit into one page, and `:` and `,` in paths would need quoting.
+    let nothing = [links.join("nothing")];
+    let lower = if lower.is_empty() { &nothing[..] } else { lower };
+    if lower == nothing {
+        fs::create_dir(&nothing[0]).map_err(prepare)?;
+    }
     for (number, directory) in lower.iter().enumerate() {
         symlink(directory, links.join(number.to_string())).map_err(prepare)?;
     }

@@ -45,6 +45,9 @@ pub const TESTS: &[Test] = &[
     ("a_daemon_of_a_host_script_holds_nothing_up", host_daemon),
     ("an_overlay_works_where_builds_are", overlay_probe),
     ("an_older_post_script_in_the_root_is_replaced", old_script),
+    ("a_root_without_layers_is_empty", no_layers),
+    ("a_full_disk_under_the_log_ends_the_run", full_log),
+    ("runs_in_parallel_do_not_meet", parallel),
 ];
 
 pub struct Place {
@@ -437,6 +440,41 @@ fn old_script(place: &Place) {
     fs::write(place.path("base/.post.script"), "echo old").unwrap();
     assert_eq!(succeed(&run), ["new"]);
     assert!(place.changed().contains(&"w /.post.script".to_string()), "{:?}", place.changed());
+}
+
+fn no_layers(place: &Place) {
+    let mut request = place.overlay();
+    request.root = Root::Overlay { lower: Vec::new(), upper: place.path("upper"), work: place.path("work") };
+    request.binds = vec![Bind { source: place.path("base/bin"), destination: "/bin".into(), read_only: true }];
+    assert_eq!(succeed(&with_script(request, "ls /")), ["bin", "dev", "etc", "proc", "sys", "tmp", "var"]);
+    assert_eq!(fs::read_dir(place.path("upper")).unwrap().count(), 0);
+}
+
+fn full_log(place: &Place) {
+    let mut request = place.script("yes");
+    request.log = "/dev/full".into();
+    let error = run(&request, &Silent).unwrap_err();
+    assert!(matches!(error, Error::Log { .. }) && error.to_string().contains("No space left"), "{error}");
+    place.assert_clean();
+}
+
+fn parallel(place: &Place) {
+    let request = place.overlay();
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let mut request = with_script(
+                request.clone(),
+                "test ! -e /tmp/x; touch /tmp/x; sleep 1; echo $PATH > /etc/own; cat /etc/own",
+            );
+            let [upper, work] = ["upper", "work"].map(|name| place.path(&format!("{name}{number}")));
+            fs::create_dir(&upper).unwrap();
+            fs::create_dir(&work).unwrap();
+            request.root = Root::Overlay { lower: vec![place.path("base")], upper, work };
+            request.environment[0].1 = format!("/bin:/{number}").into();
+            scope.spawn(move || assert_eq!(succeed(&request), [format!("/bin:/{number}")]));
+        }
+    });
+    place.assert_clean();
 }
 
 /// Hangs in a script until it is killed; `bound/ready` tells that it does.
