@@ -4,6 +4,7 @@
 
 use super::format::MAXIMUM_BLOCK_SIZE;
 use liblzma::stream::{Action, Check, Filters, LzmaOptions, Status, Stream};
+use std::str::FromStr;
 
 /// Memory that an xz decoder may take: a dictionary of the largest block, with room for its state.
 const XZ_MEMORY_LIMIT: u64 = 8 * MAXIMUM_BLOCK_SIZE as u64;
@@ -28,7 +29,7 @@ pub enum Compression {
 
 impl Default for Compression {
     fn default() -> Compression {
-        Compression::Zstd { level: 6 }
+        Compression::Zstd { level: DEFAULT_LEVEL }
     }
 }
 
@@ -48,6 +49,8 @@ pub enum CodecError {
     Unsupported { name: &'static str },
     #[error("squashfs compression number {number} is unknown")]
     Unknown { number: u16 },
+    #[error("{text:?} is no compression; gzip, gzip:LEVEL, zstd, zstd:LEVEL, xz, lz4 and none are")]
+    Name { text: String },
     #[error("{codec} compression level {level} is not between 1 and {maximum}")]
     Level { codec: &'static str, level: u32, maximum: u32 },
     #[error("{codec} failed: {cause}")]
@@ -83,6 +86,32 @@ impl Codec {
             Codec::Lz4 => "lz4",
             Codec::Zstd => "zstd",
         }
+    }
+}
+
+/// Levels whose images are no larger than those of mksquashfs with its default, gzip 9.
+const DEFAULT_LEVEL: u32 = 6;
+
+impl FromStr for Compression {
+    type Err = CodecError;
+
+    /// Takes `gzip`, `zstd`, `xz`, `lz4`, `none`, and a level for the first two: `zstd:15`.
+    fn from_str(text: &str) -> Result<Compression, CodecError> {
+        let unknown = || CodecError::Name { text: text.chars().take(40).collect() };
+        let (name, level) = match text.split_once(':') {
+            Some((name, level)) => (name, Some(level.parse::<u32>().map_err(|_| unknown())?)),
+            None => (text, None),
+        };
+        let compression = match (name, level) {
+            ("gzip", level) => Compression::Gzip { level: level.unwrap_or(DEFAULT_LEVEL) },
+            ("zstd", level) => Compression::Zstd { level: level.unwrap_or(DEFAULT_LEVEL) },
+            ("xz", None) => Compression::Xz,
+            ("lz4", None) => Compression::Lz4,
+            ("none", None) => Compression::None,
+            _ => return Err(unknown()),
+        };
+        compression.check()?;
+        Ok(compression)
     }
 }
 
