@@ -2,6 +2,7 @@
 //!
 //! Sources: facts 2.1 to 2.13.
 
+use super::arguments::placeholders;
 use super::grammar::{self, Reference};
 use super::hint::nearest;
 use super::report::Report;
@@ -65,22 +66,23 @@ pub(super) fn keys(agent: &str) -> (&'static [&'static str], usize) {
     }
 }
 
-/// The base that a header names; `opens` is false for the text before the first `Bootstrap:`.
+/// The base that a header names; `opens` is false for the text before the first `Bootstrap:`. Without `first_line`, where a
+/// missing key is reported, the header has faults that may hide the key, and missing keys are not reported.
 pub(super) fn lower(
     report: &mut Report<'_>,
     header: &[HeaderEntry],
-    first_line: Range<usize>,
+    first_line: Option<Range<usize>>,
     opens: bool,
 ) -> Option<Bootstrap> {
     let Some(agent) = header.iter().find(|entry| entry.key == "bootstrap" && !entry.value.is_empty()) else {
-        report_missing_bootstrap(report, header, first_line, opens);
+        report_missing_bootstrap(report, header, first_line?, opens);
         return None;
     };
     if !AGENTS.contains(&agent.value.as_str()) {
         report_unknown_agent(report, agent);
         return None;
     }
-    report_needed(report, header, agent)?;
+    report_needed(report, header, agent, first_line.is_some())?;
     let from = || value(header, "from").unwrap_or_else(|| Spanned::new(String::new(), agent.span));
     Some(match agent.value.as_str() {
         "docker" => Bootstrap::Docker(registry_base(report, header, from())?),
@@ -125,10 +127,14 @@ fn value(header: &[HeaderEntry], key: &str) -> Option<Spanned<String>> {
 
 fn registry_base(report: &mut Report<'_>, header: &[HeaderEntry], mut from: Spanned<String>) -> Option<RegistryBase> {
     let text = |key| value(header, key).map(|value| value.value);
-    strip_scheme(report, &mut from, &["docker"]);
+    strip_scheme(report, &mut from, &["docker"])?;
     let (registry, namespace) = (text("registry"), text("namespace"));
     let prefix: String = [&registry, &namespace].into_iter().flatten().map(|part| format!("{part}/")).collect();
     let whole = format!("{prefix}{}", from.value);
+    if !placeholders(&whole).is_empty() {
+        // That the argument has no value is said already.
+        return None;
+    }
     if let Err(at) = grammar::reference(&whole) {
         report_bad_reference(report, &whole, &from, at.saturating_sub(prefix.len()));
         return None;
@@ -139,9 +145,9 @@ fn registry_base(report: &mut Report<'_>, header: &[HeaderEntry], mut from: Span
 fn file_base(report: &mut Report<'_>, header: &[HeaderEntry], mut from: Spanned<String>) -> FileBase {
     let agent = value(header, "bootstrap").map(|value| value.value).unwrap_or_default();
     if agent == "localimage" {
-        strip_scheme(report, &mut from, &["localimage", "file"]);
+        let _ = strip_scheme(report, &mut from, &["localimage", "file"]);
     } else {
-        strip_scheme(report, &mut from, &[agent.as_str()]);
+        let _ = strip_scheme(report, &mut from, &[agent.as_str()]);
         let prefix: String = ["registry", "namespace"]
             .iter()
             .filter_map(|key| value(header, key))
@@ -152,16 +158,16 @@ fn file_base(report: &mut Report<'_>, header: &[HeaderEntry], mut from: Spanned<
     FileBase { from, fingerprints: fingerprints(report, header) }
 }
 
-/// Drops a URI scheme in front of a value, which the agents do not take; says so.
-fn strip_scheme(report: &mut Report<'_>, from: &mut Spanned<String>, schemes: &[&str]) {
+/// Drops a URI scheme in front of a value, which the agents do not take; says so. Nothing when it is another agent's.
+fn strip_scheme(report: &mut Report<'_>, from: &mut Spanned<String>, schemes: &[&str]) -> Option<()> {
     let Some((scheme, rest)) = from.value.split_once("://") else {
         if let Some(rest) = from.value.strip_prefix("//") {
             from.value = rest.to_owned();
         }
-        return;
+        return Some(());
     };
     if rest.is_empty() {
-        return;
+        return Some(());
     }
     if schemes.contains(&scheme) {
         let place = Span::new(from.span.start, (from.span.start + scheme.len() + 3).min(from.span.end));
@@ -183,7 +189,9 @@ fn strip_scheme(report: &mut Report<'_>, from: &mut Spanned<String>, schemes: &[
                 .label("URI scheme")
                 .help(format!("write `Bootstrap: {scheme}` and `From: {rest}`")),
         );
+        return None;
     }
+    Some(())
 }
 
 /// A mirror's address: the agents append paths to it, so that a fragment cannot belong to it.
@@ -277,11 +285,15 @@ fn report_unknown_agent(report: &mut Report<'_>, agent: &HeaderEntry) {
 }
 
 /// Nothing when a key is missing without which the agent cannot work.
-fn report_needed(report: &mut Report<'_>, header: &[HeaderEntry], agent: &HeaderEntry) -> Option<()> {
+fn report_needed(report: &mut Report<'_>, header: &[HeaderEntry], agent: &HeaderEntry, tell: bool) -> Option<()> {
     let (keys, needed) = keys(&agent.value);
     let mut complete = Some(());
     for key in &keys[..needed] {
         if value(header, key).is_none() {
+            complete = None;
+            if !tell {
+                continue;
+            }
             let empty = header.iter().find(|entry| entry.key == *key);
             let span = empty.map_or(agent.span, |entry| entry.key_span);
             let shown = header::spelling(key);
@@ -295,7 +307,6 @@ fn report_needed(report: &mut Report<'_>, header: &[HeaderEntry], agent: &Header
                 diagnostic = diagnostic.note(format!("`MirrorURL: {}` is not read by this agent", other.value));
             }
             report.push(diagnostic);
-            complete = None;
         }
     }
     complete
@@ -330,7 +341,9 @@ fn report_bad_reference(report: &mut Report<'_>, whole: &str, from: &Spanned<Str
     let name = whole.split('@').next().unwrap_or_default();
     if name.contains(char::is_whitespace) {
         diagnostic = diagnostic.help("a reference holds no blanks: one image a stage");
-    } else if whole.contains("<") || whole.contains("{{") {
+    } else if whole.contains('$') {
+        diagnostic = diagnostic.help("a header knows no shell variables; build arguments are written `{{ NAME }}`");
+    } else if whole.contains('<') {
         diagnostic = diagnostic.help("put the real name in the place of the placeholder");
     } else if name.chars().any(|character| character.is_ascii_uppercase())
         && grammar::reference(&whole.to_lowercase()).is_ok()

@@ -135,6 +135,13 @@ pub(super) fn read(report: &mut Report<'_>, lines: &[Line]) -> Vec<HeaderEntry> 
     entries
 }
 
+/// Whether a line of the header of this text could not be read.
+pub(super) fn has_faults(report: &Report<'_>) -> bool {
+    let all = report.span(0..report.expanded.text.len());
+    let inside = |found: &&Diagnostic| found.span.start >= all.start && found.span.end <= all.end;
+    report.diagnostics.iter().filter(inside).any(|found| matches!(found.code, "SB004" | "SB005"))
+}
+
 /// A range without the blanks around it.
 pub(super) fn trim(text: &str, range: Range<usize>) -> (&str, Range<usize>) {
     let part = &text[range.clone()];

@@ -41,7 +41,10 @@ pub(super) fn lower(report: &mut Report<'_>, opens: bool) -> Lowered {
     let lines = grammar::lines(&expanded.text);
     let (header_lines, sections) = grammar::sections(&lines);
     let header = header::read(report, &lines[header_lines.clone()]);
-    let bootstrap = bootstrap::lower(report, &header, first_place(&lines, header_lines, expanded.text.len()), opens);
+    // What is missing may be what could not be read: one fault, one report.
+    let told = header::has_faults(report);
+    let place = if told { None } else { Some(first_place(&lines, header_lines, expanded.text.len())) };
+    let bootstrap = bootstrap::lower(report, &header, place, opens);
     let mut draft = Draft::default();
     for section in &sections {
         lower_section(report, &mut draft, section, &lines);

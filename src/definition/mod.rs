@@ -6,6 +6,33 @@
 //! ```text
 //! text ─lines, chunks→ stages' texts ─arguments put in→ lines, sections ─lower→ Stage ─check→ lints
 //! ```
+//!
+//! # Differences from Apptainer
+//!
+//! A file that Apptainer builds means the same here, but for the rows marked `*`. The other rows are files that Apptainer refuses
+//! or crashes on.
+//!
+//! | what is written | Apptainer | here |
+//! |---|---|---|
+//! | `%` or `Bootstrap:` lines in a here-document, where cutting it there cannot be built: an unknown section, or a terminator that lands in a header, in `%files`, or in a script run by `sh -e` | cuts the script | keeps the here-document whole (note SB034) |
+//! | the same where the cut gives a file that can be built | cuts the script | the same (warning SB029) |
+//! | a header or section of more than 64 KiB | refused | no limit; 64 MiB a stage after arguments |
+//! | byte order mark at the start | refused | skipped (SB108) |
+//! | an indented section line with a known name | refused | read (SB030) |
+//! | a tab or another blank behind a section's name | refused | read as the space (SB031) |
+//! | `%AppRun NAME` | refused | read as `%apprun NAME` (SB032) |
+//! | a blank or comment line inside a continuation | crashes | skipped; a line that is itself a known `Key:` ends the continuation (SB027) |
+//! | `Include: \` with its first word on the next line | refused | continued |
+//! | `From`, `Bootstrap`, `MirrorURL`, `OSVersion` whose last line ends in `\` | drops the key and fails | keeps the value (SB026); other keys are dropped as there |
+//! | `#` directly behind a character in a URL-valued key | cut | kept in the header `*`; of mirrors' addresses a fragment is dropped, and a `#` in the password is written `%23` |
+//! | `#` in any other header value | cut | the same (SB028) |
+//! | `'a b'` in `%files` | two broken paths | one path; inside a path an apostrophe is literal `*` |
+//! | `From: docker://…` with `Bootstrap: docker`, and so on | refused | the scheme is dropped (SB107) |
+//! | debootstrap without `MirrorURL` | refused | the mirror of the host's own apt configuration |
+//! | `%files from` its own stage or a later one | copies what is there, mostly nothing | refused (SB022) `*` |
+//! | comments and blank lines in a build-arg file | warned of | skipped |
+//! | text that is not UTF-8 | taken as bytes | refused (SB042) `*` |
+//! | a placeholder whose name is not defined, inside an otherwise refused file | one error at a time | all at once |
 
 mod arguments;
 mod bootstrap;

@@ -5,7 +5,7 @@
 use super::codes::CODES;
 use crate::diagnostic::{Diagnostic, Fix, Severity};
 use crate::source::{SourceFile, Span};
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -46,14 +46,18 @@ fn one_text(renderer: &Renderer, diagnostic: &Diagnostic) -> String {
     let mut group = Group::with_title(level.primary_title(message).id(diagnostic.code));
     if let Some(window) = &window {
         let annotation = AnnotationKind::Primary.span(window.span.range()).label(label);
-        let snippet = Snippet::source(window.text.as_str()).path(name).line_start(window.line).annotation(annotation);
+        let snippet =
+            Snippet::source(window.text.as_str()).path(name.clone()).line_start(window.line).annotation(annotation);
         group = group.element(snippet);
+    } else {
+        group = group.element(Origin::path(name));
     }
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.message(visible(note)));
     }
     let help = match (&diagnostic.help, &diagnostic.fix) {
-        (Some(help), _) => Some(help.clone()),
+        (Some(help), None) => Some(help.clone()),
+        (Some(help), Some(_)) => Some(format!("{help} (`--fix` does it)")),
         (None, Some(fix)) => Some(format!("{} (`--fix` does it)", fix.description)),
         (None, None) => None,
     };

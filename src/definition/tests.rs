@@ -117,3 +117,265 @@ fn keeps_a_number_sign_of_a_url_and_cuts_the_comment_behind_it() {
     let Bootstrap::Debootstrap(base) = stage.bootstrap else { panic!() };
     assert_eq!(base.mirror_url.unwrap().value, "http://u:p%23w@host/debian/");
 }
+
+#[test]
+fn leaves_a_number_sign_of_other_values_to_the_comment() {
+    let text = "Bootstrap: docker # agent\nFrom: debian:12#slim\n";
+    assert_eq!(value(&stage(text), "from"), Some("debian:12"));
+    assert_eq!(codes(text), ["SB028"]);
+}
+
+#[test]
+fn accepts_every_header_key_and_numbered_urls() {
+    for key in header::KEYS.iter().filter(|key| !matches!(**key, "bootstrap" | "from" | "otherurl" | "fingerprints")) {
+        assert_eq!(errors(&format!("Bootstrap: localimage\nFrom: a.sif\n{key}: x\n")), [""; 0], "{key}");
+    }
+    assert_eq!(errors("Bootstrap: scratch\nOtherURL0: a\notherurl17: b\n"), [""; 0]);
+    assert_eq!(errors("Bootstrap: scratch\nOtherURL: a\n"), ["SB005"]);
+    assert_eq!(errors("Bootstrap: scratch\nFrom2: a\n"), ["SB005"]);
+}
+
+#[test]
+fn lowers_each_agent_to_its_own_variant() {
+    for agent in ["oras", "shub", "library", "buildkit", "dockerfile"] {
+        let stage = stage(&format!("Bootstrap: {agent}\nFrom: x\n"));
+        assert!(matches!(&stage.bootstrap, Bootstrap::Absent(name) if name.value == agent), "{agent}");
+    }
+    for agent in ["yum", "dnf", "zypper", "arch"] {
+        assert!(matches!(
+            stage(&format!("Bootstrap: {agent}\nMirrorURL: http://h/\n")).bootstrap,
+            Bootstrap::Absent(_)
+        ));
+    }
+    let Bootstrap::Docker(base) = stage("Bootstrap: docker\nFrom: a:1\nRegistry: ghcr.io\nNamespace: n\n").bootstrap
+    else {
+        panic!()
+    };
+    assert_eq!((base.registry.as_deref(), base.namespace.as_deref()), (Some("ghcr.io"), Some("n")));
+    let text = "Bootstrap: localimage\nFrom: a b.sif\nFingerprints: 12045c8c0b1004d058de4beda20c27ee7ff7ba84 # me\n";
+    let Bootstrap::Localimage(base) = stage(text).bootstrap else { panic!() };
+    assert_eq!(
+        (base.from.value.as_str(), base.fingerprints[0].as_str()),
+        ("a b.sif", "12045C8C0B1004D058DE4BEDA20C27EE7FF7BA84")
+    );
+}
+
+fn entries(line: &str) -> Vec<(String, String)> {
+    let stage = stage(&format!("{HEAD}%files\n{line}\n"));
+    stage.files[0].entries.iter().map(|entry| (entry.source.clone(), entry.destination.clone())).collect()
+}
+
+#[test]
+fn reads_paths_of_files_with_quotes_and_globs() {
+    let pair = |source: &str, destination: &str| vec![(source.to_owned(), destination.to_owned())];
+    assert_eq!(entries("  a  "), pair("a", ""));
+    assert_eq!(entries("a\t/b c"), pair("a", "/b"));
+    assert_eq!(entries("\"a b\" \"/c d/\""), pair("a b", "/c d/"));
+    assert_eq!(entries("'a b' '/c d'"), pair("a b", "/c d"));
+    assert_eq!(entries("it's.txt /x"), pair("it's.txt", "/x"));
+    assert_eq!(entries("dir/@(a|b)*[0-9]? /x"), pair("dir/@(a|b)*[0-9]?", "/x"));
+    assert_eq!(entries("dir/\"a b\" /x"), pair("dir/", "a b"));
+    assert_eq!(entries("\"a b /x"), pair("a", "b"));
+    assert_eq!(entries("# c\n\n#d"), []);
+}
+
+#[test]
+fn joins_files_of_one_argument_string_and_keeps_others_apart() {
+    let text = format!(
+        "Bootstrap: scratch\nStage: one\n{HEAD}%files\na\n%files from one\nb\n%files # x\nc\n%files\nd\n%files one\ne\n"
+    );
+    let stage = good(&text).stages.remove(1);
+    let shown: Vec<(Option<&str>, usize)> = stage
+        .files
+        .iter()
+        .map(|block| (block.from.as_ref().map(|from| from.value.as_str()), block.entries.len()))
+        .collect();
+    assert_eq!(shown, [(None, 2), (Some("one"), 1), (None, 1)]);
+    assert_eq!(stage.written.files.len(), 4);
+}
+
+#[test]
+fn reads_labels_parted_by_the_first_space() {
+    let stage = stage(&format!("{HEAD}%labels\n  A  x y\n# c\nB\n%labels\nA \"z\"\n"));
+    let shown: Vec<(&str, &str)> =
+        stage.labels.iter().map(|label| (label.key.as_str(), label.value.as_str())).collect();
+    assert_eq!(shown, [("A", "\"z\""), ("B", "")]);
+}
+
+#[test]
+fn reads_apps_in_order_of_first_appearance() {
+    let text =
+        format!("{HEAD}%apprun b\n1\n%appinstall a\n2\n%apprun b\n3\n%applabels a\nK v\n%appfiles a\nx y # z\nw\n");
+    let stage = stage(&text);
+    assert_eq!(stage.apps.iter().map(|app| app.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!(body(&stage.apps[0].run), "1\n3\n");
+    assert_eq!(stage.apps[1].labels[0].value, "v");
+    let files: Vec<(&str, &str)> =
+        stage.apps[1].files.iter().map(|entry| (entry.source.as_str(), entry.destination.as_str())).collect();
+    assert_eq!(files, [("x", "y"), ("w", "")]);
+    assert_eq!(stage.written.apps["apprun b"], "1\n3\n");
+}
+
+#[test]
+fn puts_arguments_in_by_precedence_and_one_level_deep() {
+    let text =
+        "Bootstrap: docker\nFrom: debian:{{ V }}\n%arguments\nV = {{W}}\nW={{X}}\nX=1\n%post {{X}}\necho {{\nX}}\n";
+    let parsed = parse_with(text, &["W=12", "X=2", "X=3"]);
+    let definition = match parsed.definition {
+        Some(definition) => definition,
+        None => panic!("{}", render::text(&parsed.diagnostics, false)),
+    };
+    let stage = &definition.stages[0];
+    assert_eq!(value(stage, "from"), Some("debian:12"));
+    assert_eq!(stage.post.as_ref().unwrap().arguments, "3");
+    assert_eq!(body(&stage.post), "echo 3\n");
+    assert!(definition.raw.starts_with("Bootstrap: docker\nFrom: debian:12\n%arguments\nV = 12\nW=3\nX=1\n"));
+}
+
+#[test]
+fn leaves_commented_placeholders_alone() {
+    let text = format!("{HEAD}%post\n# {{{{ NO }}}}\n#!/bin/{{{{ A }}}}\n#{{{{ A }}}}\necho $#x {{{{ NO }}}}\n");
+    let parsed = parse_with(&text, &["A=sh"]);
+    assert_eq!(body(&parsed.definition.unwrap().stages[0].post), "# {{ NO }}\n#!/bin/sh\n#sh\necho $#x {{ NO }}\n");
+}
+
+#[test]
+fn keeps_arguments_of_one_stage_from_another() {
+    let text = format!("{HEAD}%arguments\nA=1\n%post\necho {{{{ A }}}}\n{HEAD}%post\necho {{{{ A }}}}\n");
+    assert_eq!(errors(&text), ["SB013"]);
+}
+
+#[test]
+fn refuses_unused_arguments_or_warns_of_them() {
+    let mut arguments = Arguments::default();
+    arguments.add("A=1").unwrap();
+    let source = SourceFile::new("test.def", HEAD);
+    assert!(parse(&source, &arguments).definition.is_none());
+    arguments.warn_unused = true;
+    assert!(parse(&source, &arguments).definition.is_some());
+    assert!(arguments.add("A").is_err() && arguments.add("=1").is_err());
+}
+
+#[test]
+fn keeps_a_here_document_that_apptainer_cannot_cut() {
+    let text =
+        format!("{HEAD}%post\ncat > x.def <<-'EOF'\nBootstrap: docker\n%post\n echo\n\tEOF\n echo end\n%test\ntrue\n");
+    let definition = good(&text);
+    assert_eq!(definition.stages.len(), 1);
+    assert!(body(&definition.stages[0].post).ends_with("\tEOF\n echo end\n"));
+    let text = format!("{HEAD}%runscript\npython3 <<A <<\"B\"\n%magic\nA\n  %more\nB\n");
+    assert!(body(&stage(&text).runscript).ends_with("B\n"));
+}
+
+#[test]
+fn cuts_a_here_document_where_apptainer_builds_the_halves() {
+    let text = format!("{HEAD}%runscript\ncat <<EOF\n%environment\nexport A=1\nEOF\n");
+    assert_eq!(body(&stage(&text).environment), "export A=1\nEOF\n");
+    assert_eq!(codes(&text), ["SB029"]);
+    let text = format!("{HEAD}%post\necho $((1 << 2))\n%magic\n");
+    assert_eq!(errors(&text), ["SB003"]);
+}
+
+#[test]
+fn reads_sections_larger_than_64_kib() {
+    let long = "echo 0123456789\n".repeat(20_000);
+    assert_eq!(body(&stage(&format!("{HEAD}%post\n{long}")).post).len(), long.len());
+}
+
+#[test]
+fn refuses_arguments_that_grow_without_bound() {
+    let mut text = format!("{HEAD}%arguments\nA={}\n", "x".repeat(1 << 16));
+    text += &format!("B={}\n%post\n{}\n", "{{A}}".repeat(1 << 12), "{{B}}".repeat(4));
+    assert_eq!(errors(&text), ["SB043"]);
+}
+
+#[test]
+fn prints_the_json_form_of_apptainer() {
+    let text = format!("{HEAD}%help\nh\n%files\na /b\n%apprun x\ny\n%post -x\ntrue\n");
+    let json: serde_json::Value = serde_json::from_str(&print_json(&good(&text))).unwrap();
+    let stage = &json[0];
+    assert_eq!(stage["header"], serde_json::json!({"bootstrap": "docker", "from": "debian:12"}));
+    assert_eq!(stage["imageData"]["imageScripts"]["help"], serde_json::json!({"args": "", "script": "h\n"}));
+    assert_eq!(stage["buildData"]["files"][0]["files"][0]["destination"], "/b");
+    assert_eq!(stage["buildData"]["buildScripts"]["post"], serde_json::json!({"args": "-x", "script": "true\n"}));
+    assert_eq!(stage["customData"], serde_json::json!({"apprun x": "y\n"}));
+    assert_eq!(stage["appOrder"], serde_json::json!(["x"]));
+    assert_eq!(stage["raw"], stage["fullraw"]);
+}
+
+#[test]
+fn makes_the_definition_of_a_uri() {
+    assert_eq!(parse_spec_uri("docker://alpine:3.20"), Some(("docker", "alpine:3.20")));
+    assert_eq!(parse_spec_uri("docker-archive:/a.tar"), Some(("docker-archive", "/a.tar")));
+    assert_eq!(parse_spec_uri("app.def"), None);
+    assert_eq!(parse_spec_uri("C:file"), None);
+    let definition = Definition::from_uri("docker", "alpine:3.20").definition.unwrap();
+    assert_eq!(definition.raw, "bootstrap: docker\nfrom: alpine:3.20\n\n");
+    assert!(Definition::from_uri("http", "h/x.sif").definition.is_none());
+    let Bootstrap::Localimage(base) = Definition::from_image("a#b.sif").stages.remove(0).bootstrap else { panic!() };
+    assert_eq!(base.from.value, "a#b.sif");
+}
+
+#[test]
+fn names_the_place_behind_an_argument() {
+    let text = format!("{HEAD}%arguments\nA=a much longer value\n%post\necho {{{{ A }}}}\n%psot\n");
+    let parsed = parse_with(&text, &[]);
+    assert_eq!(parsed.diagnostics[0].span.start, text.find("%psot").unwrap());
+    assert!(read_text("x", vec![b'a', 0xff]).is_err());
+}
+
+/// Text made of the pieces that the language has rules for.
+fn language() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("Bootstrap: docker\n"),
+        Just("From: a\n"),
+        Just("%post"),
+        Just("%files"),
+        Just("\n"),
+        Just(" "),
+        Just("\t"),
+        Just("<<EOF\n"),
+        Just("EOF\n"),
+        Just("'"),
+        Just("\""),
+        Just("\\"),
+        Just("#"),
+        Just("{{ A }}"),
+        Just("{{"),
+        Just("%arguments\nA=1\n"),
+        Just("$A ${A}"),
+        Just("\u{feff}"),
+        Just("\u{a0}"),
+        Just("é"),
+        Just("\r\n"),
+        Just("Include: x \\\n"),
+        Just("apt-get install x"),
+        Just("%apprun x\n"),
+        Just("%"),
+        Just(":"),
+        Just("from x"),
+        Just("MirrorURL: http://a:b#c@d/#e\n"),
+        Just("=("),
+        Just("/tmp/x"),
+    ];
+    proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn never_panics_and_gives_a_definition_exactly_when_there_is_no_error(text in prop_oneof!["\\PC*", "(?s).{0,200}", language()]) {
+        let parsed = parse_with(&text, &["A=v"]);
+        let error = parsed.diagnostics.iter().any(|found| found.severity == Severity::Error);
+        prop_assert_eq!(parsed.definition.is_none(), error);
+        for found in &parsed.diagnostics {
+            prop_assert!(text.get(found.span.range()).is_some(), "{:?}", found);
+        }
+        let _ = render::text(&parsed.diagnostics, false);
+        let _ = render::sarif(&parsed.diagnostics);
+        let _ = render::github(&parsed.diagnostics);
+        let _ = render::apply_fixes(&text, &parsed.diagnostics);
+        if let Some(definition) = &parsed.definition {
+            let _ = print_json(definition);
+        }
+    }
+}

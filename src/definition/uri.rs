@@ -56,7 +56,7 @@ impl Definition {
         let mut report = Report { source: &source, expanded: &text, diagnostics: &mut diagnostics };
         let header = synthetic_header(scheme, rest);
         let found = if bootstrap::AGENTS.contains(&scheme) {
-            bootstrap::lower(&mut report, &header, 0..0, true)
+            bootstrap::lower(&mut report, &header, Some(0..0), true)
         } else {
             let message = format!("`{scheme}` is not a source that images are built from");
             report
