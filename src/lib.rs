@@ -11,6 +11,7 @@
 pub mod agent;
 pub mod arch;
 pub mod archive;
+pub mod build;
 pub mod cli;
 pub mod deb;
 pub mod definition;
@@ -28,4 +29,5 @@ pub mod skeleton;
 pub mod solve;
 pub mod source;
 pub mod squashfs;
+pub mod store;
 pub mod tree;

@@ -1,5 +1,163 @@
-//! The edge: one file a command. Arguments, environment, clock and terminal are looked at here and nowhere else.
+//! The edge: command line, environment, clock and terminal. One file a command; errors become text only here.
 
+mod arguments;
+mod build;
+pub mod cache;
 pub mod check;
 pub mod inspect;
+mod plan;
+mod progress;
+mod session;
 pub mod sif;
+
+use crate::build::BuildError;
+use clap::{CommandFactory, Parser, Subcommand};
+use progress::{ProgressForm, Verbosity};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Exit codes, by kind of failure (README, "Exit codes").
+pub mod exit {
+    pub const SUCCESS: u8 = 0;
+    /// Bad command line.
+    pub const USAGE: u8 = 1;
+    /// The definition has faults.
+    pub const DEFINITION: u8 = 2;
+    /// A section's script failed.
+    pub const SCRIPT: u8 = 3;
+    /// A base, a file or a package could not be had, or was not what it should be.
+    pub const SOURCE: u8 = 4;
+    /// No sandbox can be had on this host.
+    pub const SANDBOX: u8 = 5;
+    /// The image or the store could not be written.
+    pub const OUTPUT: u8 = 6;
+    /// The target exists and may not be replaced.
+    pub const TARGET: u8 = 7;
+}
+
+/// Builds Singularity and Apptainer images from definition files, without a daemon and without privileges.
+#[derive(Parser, Debug)]
+#[command(name = "sifbuild", version, max_term_width = 100)]
+struct CommandLine {
+    #[command(flatten)]
+    global: GlobalArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct GlobalArguments {
+    /// Say more; twice as much is not possible
+    #[arg(short = 'v', long, global = true)]
+    verbose: bool,
+    /// Say only warnings and errors
+    #[arg(short = 'q', long, global = true)]
+    quiet: bool,
+    /// Say only errors
+    #[arg(long)]
+    silent: bool,
+    /// As --verbose
+    #[arg(short = 'd', long, hide = true)]
+    debug: bool,
+    /// No colours
+    #[arg(long, global = true)]
+    nocolor: bool,
+    /// Form of the progress report
+    #[arg(long, global = true, value_enum, default_value_t)]
+    progress: ProgressForm,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Build(Box<arguments::BuildArguments>),
+    /// Check definition files without building
+    Check(check::CheckArguments),
+    Plan(Box<plan::PlanArguments>),
+    /// Show what an image says of itself
+    Inspect(inspect::InspectArguments),
+    /// Work on the parts of a SIF file
+    Sif(sif::SifArguments),
+    /// Show or shrink what is kept between builds
+    Cache(cache::CacheArguments),
+    /// Write a completion script for a shell to standard output
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages into a directory
+    Man { directory: PathBuf },
+}
+
+impl GlobalArguments {
+    fn verbosity(&self) -> Verbosity {
+        match self {
+            _ if self.verbose || self.debug => Verbosity::Verbose,
+            _ if self.silent => Verbosity::Silent,
+            _ if self.quiet => Verbosity::Quiet,
+            _ => Verbosity::Normal,
+        }
+    }
+}
+
+/// Runs one command line and gives the exit code.
+pub fn run(arguments: &[OsString]) -> u8 {
+    let line = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => line,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE } else { exit::SUCCESS };
+        }
+    };
+    match line.command {
+        Command::Build(arguments) => build::run(*arguments, &line.global),
+        Command::Plan(arguments) => plan::run(*arguments, &line.global),
+        Command::Check(arguments) => check::run(&arguments) as u8,
+        Command::Inspect(arguments) => report(inspect::run(&arguments), exit::SOURCE),
+        Command::Sif(arguments) => report(sif::run(&arguments), exit::SOURCE),
+        Command::Cache(arguments) => report(cache::run(&arguments), exit::OUTPUT),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut CommandLine::command(), "sifbuild", &mut std::io::stdout());
+            exit::SUCCESS
+        }
+        Command::Man { directory } => {
+            let written = std::fs::create_dir_all(&directory)
+                .and_then(|()| clap_mangen::generate_to(CommandLine::command(), &directory));
+            report(written.map_err(|error| format!("cannot write manual pages to {}: {error}", directory.display())), exit::OUTPUT)
+        }
+    }
+}
+
+fn report<E: std::fmt::Display>(result: Result<(), E>, code: u8) -> u8 {
+    match result {
+        Ok(()) => exit::SUCCESS,
+        Err(error) => {
+            render_error(&error.to_string());
+            code
+        }
+    }
+}
+
+fn render_error(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{:<9}{text}", "ERROR:");
+}
+
+/// The exit code of a failed build.
+fn exit_code(error: &BuildError) -> u8 {
+    use crate::build::Failure;
+    match error.kind() {
+        Failure::Definition => exit::DEFINITION,
+        Failure::Script => exit::SCRIPT,
+        Failure::Source => exit::SOURCE,
+        Failure::Sandbox => exit::SANDBOX,
+        Failure::Output => exit::OUTPUT,
+        Failure::Target => exit::TARGET,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+}

@@ -121,6 +121,11 @@ impl KeyDocument {
         differences
     }
 
+    /// The first line of a value.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.lines(name).first().map(String::as_str)
+    }
+
     fn lines(&self, name: &str) -> &[String] {
         self.values.get(name).map_or(&[], Vec::as_slice)
     }

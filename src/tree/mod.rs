@@ -41,6 +41,21 @@ pub enum Node {
     Socket,
 }
 
+impl Node {
+    /// The same as a layer says it; a file's body is stored elsewhere.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Node::Directory(_) => Kind::Directory,
+            Node::File { size, .. } => Kind::File { size: *size, body: Body::Stored },
+            Node::Symlink { target } => Kind::Symlink { target: target.clone() },
+            Node::CharacterDevice { major, minor } => Kind::CharacterDevice { major: *major, minor: *minor },
+            Node::BlockDevice { major, minor } => Kind::BlockDevice { major: *major, minor: *minor },
+            Node::Fifo => Kind::Fifo,
+            Node::Socket => Kind::Socket,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inode {
     pub metadata: Metadata,
@@ -197,6 +212,22 @@ impl Tree {
             found.push((path, id));
         }
         found
+    }
+
+    /// The whole tree as one layer, names in the order of [`Tree::walk`]; files are stored under their first names.
+    pub fn layer(&self) -> Layer {
+        let mut first: BTreeMap<InodeId, TreePath> = BTreeMap::new();
+        let mut layer = Layer::default();
+        for (path, id) in self.walk() {
+            if let Some(target) = first.get(&id) {
+                layer.entries.push(Entry { path, change: Change::Link(target.clone()) });
+                continue;
+            }
+            let inode = self.inode(id);
+            layer.put(path.clone(), inode.metadata.clone(), inode.node.kind());
+            first.insert(id, path);
+        }
+        layer
     }
 
     fn real_parent(&mut self, path: &TreePath) -> Result<(InodeId, Vec<u8>), ApplyError> {

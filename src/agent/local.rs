@@ -1,0 +1,124 @@
+//! `localimage`: a base that is an image already, on this host: SIF, bare squashfs, or sandbox directory (facts §2.6).
+
+use crate::digest::{Algorithm, Digest, Hasher, HashingReader};
+use crate::disk::{self, ScanOptions};
+use crate::pins::LocalKind;
+use crate::sif::format::{DataType, FileSystem, PartitionType};
+use crate::sif::reader::{Sif, is_sif};
+use crate::squashfs::{Image, Window};
+use crate::store::{Contents, Held};
+use crate::tree::text;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes looked at to know what an image is (facts §5.3).
+const START: u64 = 2048;
+/// Largest `oci-config.json` object taken over from a base.
+const MAXIMUM_CONFIG: u64 = 8 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    #[error("{path} does not exist", path = .0.display())]
+    Missing(PathBuf),
+    #[error("cannot read {path}: {cause}", path = path.display())]
+    Read { path: PathBuf, cause: io::Error },
+    #[error("{path} is no image: neither a SIF, nor a squashfs, nor a directory", path = .0.display())]
+    Unknown(PathBuf),
+    #[error("{path} is not a sound SIF: {cause}", path = path.display())]
+    Sif { path: PathBuf, cause: String },
+    #[error("{path} holds no root filesystem: it has no primary system partition", path = .0.display())]
+    NoPartition(PathBuf),
+    #[error("{path}: its root filesystem is {found}, which cannot be read here; squashfs can", path = path.display())]
+    FileSystem { path: PathBuf, found: &'static str },
+    #[error("{path}: its squashfs is not sound: {cause}", path = path.display())]
+    Squashfs { path: PathBuf, cause: String },
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+}
+
+/// A local image's content as a layer.
+pub struct LocalBase {
+    pub held: Held,
+    /// The object `oci-config.json`, when the SIF has one.
+    pub oci_config: Option<Vec<u8>>,
+}
+
+/// What the image at `path` is; `None` when it is none.
+pub fn recognise(path: &Path) -> Result<Option<LocalKind>, LocalError> {
+    let fault = |cause: io::Error| match cause.kind() {
+        io::ErrorKind::NotFound => LocalError::Missing(path.to_path_buf()),
+        _ => LocalError::Read { path: path.to_path_buf(), cause },
+    };
+    if std::fs::metadata(path).map_err(fault)?.is_dir() {
+        return Ok(Some(LocalKind::Sandbox));
+    }
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(START).read_to_end(&mut start)).map_err(fault)?;
+    Ok(if is_sif(&start) {
+        Some(LocalKind::Sif)
+    } else if start.starts_with(b"hsqs") {
+        Some(LocalKind::Squashfs)
+    } else {
+        None
+    })
+}
+
+/// Kind and identity of an image: of a file the digest of its bytes, of a directory that of its names, metadata and sizes.
+pub fn pin(path: &Path) -> Result<(LocalKind, Digest), LocalError> {
+    let kind = recognise(path)?.ok_or_else(|| LocalError::Unknown(path.to_path_buf()))?;
+    if kind == LocalKind::Sandbox {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(text::write(&disk::scan(path, &ScanOptions::default())?).as_bytes());
+        return Ok((kind, hasher.finish()));
+    }
+    let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
+    let mut reader = HashingReader::new(File::open(path).map_err(fault)?, Algorithm::Sha256);
+    io::copy(&mut reader, &mut io::sink()).map_err(fault)?;
+    Ok((kind, reader.finish().0))
+}
+
+/// The image's content.
+pub fn provide(path: &Path, kind: LocalKind) -> Result<LocalBase, LocalError> {
+    match kind {
+        LocalKind::Sandbox => {
+            let layer = disk::scan(path, &ScanOptions::default())?;
+            Ok(LocalBase { held: Held { layer, contents: Contents::Directory(path.to_path_buf()) }, oci_config: None })
+        }
+        LocalKind::Squashfs => {
+            let mut file = File::open(path).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
+            let size = file.seek(SeekFrom::End(0)).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
+            open_squashfs(path, file, 0, size).map(|held| LocalBase { held, oci_config: None })
+        }
+        LocalKind::Sif => provide_sif(path),
+    }
+}
+
+fn provide_sif(path: &Path) -> Result<LocalBase, LocalError> {
+    let file = File::open(path).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
+    let fault = |cause: String| LocalError::Sif { path: path.to_path_buf(), cause };
+    let mut sif = Sif::read(file).map_err(|error| fault(error.to_string()))?;
+    let (descriptor, partition) = sif
+        .partition(PartitionType::PRIMARY_SYSTEM)
+        .map(|(descriptor, partition)| (descriptor.clone(), partition))
+        .ok_or_else(|| LocalError::NoPartition(path.to_path_buf()))?;
+    if partition.file_system != FileSystem::SQUASHFS {
+        let found = partition.file_system.text();
+        return Err(LocalError::FileSystem { path: path.to_path_buf(), found });
+    }
+    let config = sif.find_named(DataType::GENERIC_JSON, "oci-config.json").cloned();
+    let oci_config = config
+        .map(|config| sif.contents(&config, MAXIMUM_CONFIG))
+        .transpose()
+        .map_err(|error| fault(error.to_string()))?;
+    let (file, _, _) = sif.into_parts();
+    let held = open_squashfs(path, file, descriptor.offset as u64, descriptor.size as u64)?;
+    Ok(LocalBase { held, oci_config })
+}
+
+fn open_squashfs(path: &Path, file: File, offset: u64, size: u64) -> Result<Held, LocalError> {
+    let image = Image::open(Window::new(file, offset, size))
+        .map_err(|error| LocalError::Squashfs { path: path.to_path_buf(), cause: error.to_string() })?;
+    Ok(Held { layer: image.tree.layer(), contents: Contents::Squashfs(Arc::new(image)) })
+}

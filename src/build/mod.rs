@@ -1,0 +1,186 @@
+//! The work: a definition becomes an image.
+//!
+//! [`build`] is the walk on one screen. Only *pin* asks the world, only *perform* and *pack* change it.
+//!
+//! # Why
+//! The design has each script in a process that enters its namespaces by itself. Here the whole build lives in the user namespace
+//! (entered by `cli` before any thread starts), because extraction, `chown`, packing and clean-up all need the namespace's
+//! ids: files of a subordinate range can be neither read nor removed from outside.
+
+mod copy;
+mod error;
+mod filesystem;
+mod glob;
+mod oci_layout;
+mod output;
+mod pack;
+mod perform;
+mod pin;
+mod script;
+
+pub use error::{BuildError, Failure, ScriptFailure};
+pub use output::Form;
+
+use crate::arch::Arch;
+use crate::definition::{Bootstrap, Definition};
+use crate::event::{Event, Observer};
+use crate::fetch::http::Fetch;
+use crate::fetch::auth::Credentials;
+use crate::fetch::registry::Registry;
+use crate::fetch::registry::configuration::Configuration;
+use crate::oci::manifest::Target;
+use crate::pins::Pins;
+use crate::plan::{self, Decision, Plan, PlanOptions, Sections};
+use crate::sandbox::Bind;
+use crate::skeleton::Timestamp;
+use crate::source::Span;
+use crate::squashfs::Compression;
+use crate::store::{Ownership, Store};
+use std::cell::OnceCell;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What a build works with: effects, no decisions.
+pub struct Engine<'a> {
+    pub store: &'a Store,
+    pub observer: &'a dyn Observer,
+    pub id_mode: plan::IdMode,
+    /// Makes the network's client when it is first needed: it starts threads.
+    pub connect: &'a dyn Fn() -> Result<Connections, BuildError>,
+    pub connections: OnceCell<Connections>,
+}
+
+/// The network, and who this user is there.
+pub struct Connections {
+    pub fetch: Box<dyn Fetch>,
+    pub credentials: Credentials,
+    pub configuration: Configuration,
+    pub no_https: bool,
+}
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub target: PathBuf,
+    pub form: Form,
+    pub force: bool,
+    pub notest: bool,
+    pub sections: Sections,
+    pub arch: Arch,
+    pub variant: Option<String>,
+    pub binds: Vec<Bind>,
+    pub on_fail: OnFail,
+    pub keep_failed: bool,
+    pub reuse: bool,
+    pub offline: bool,
+    pub compression: Compression,
+    pub block_size: u32,
+    pub threads: usize,
+    /// `SOURCE_DATE_EPOCH`, in seconds.
+    pub epoch: Option<i64>,
+    pub reproducible: bool,
+    pub now: Timestamp,
+    /// Where `build` was called.
+    pub directory: PathBuf,
+    /// The caller's environment.
+    pub environment: Vec<(OsString, OsString)>,
+    pub docker_host: Option<String>,
+    pub debian: crate::agent::debian::Options,
+    /// Layers downloaded at once.
+    pub concurrency: usize,
+    /// Base pins of a lock file.
+    pub lock: Pins,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFail {
+    Clean,
+    Shell,
+}
+
+/// Builds `definition`.
+pub fn build(definition: &Definition, engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
+    output::check_target(options)?;
+    engine.observer.observe(Event::Info("Starting build...".to_owned()));
+    let pins = pin::pin(definition, &options.lock, engine, options)?;
+    let plan = plan::plan(definition, &pins, &options.plan(engine.id_mode));
+    let decisions = prune(definition, &plan, engine, options);
+    perform::perform(definition, &plan, &decisions, engine, options)
+}
+
+/// The plan of `definition` and what would become of each step.
+pub fn decide(definition: &Definition, engine: &Engine<'_>, options: &Options) -> Result<(Plan, Vec<Decision>), BuildError> {
+    let pins = pin::pin(definition, &options.lock, engine, options)?;
+    let plan = plan::plan(definition, &pins, &options.plan(engine.id_mode));
+    let decisions = prune(definition, &plan, engine, options);
+    Ok((plan, decisions))
+}
+
+/// Where nothing is executed, archives stream again: that is faster than to keep them unpacked, and gives the same bytes each time.
+fn prune(definition: &Definition, plan: &Plan, engine: &Engine<'_>, options: &Options) -> Vec<Decision> {
+    let reuse = options.reuse && executes(definition, options.notest);
+    plan::prune(plan, &|key| reuse && engine.store.recalls(&key.0))
+}
+
+/// Whether a build of `definition` executes anything, so that it needs a sandbox.
+pub fn executes(definition: &Definition, notest: bool) -> bool {
+    definition.stages.iter().any(|stage| {
+        let scripts = [&stage.pre, &stage.setup, &stage.post];
+        let base = matches!(stage.bootstrap, Bootstrap::Debootstrap(_) | Bootstrap::Busybox { .. });
+        base || !stage.apps.is_empty() || scripts.iter().any(|script| script.is_some()) || (stage.test.is_some() && !notest)
+    })
+}
+
+impl Engine<'_> {
+    fn connections(&self) -> Result<&Connections, BuildError> {
+        if self.connections.get().is_none() {
+            let made = (self.connect)()?;
+            let _ = self.connections.set(made);
+        }
+        Ok(self.connections.get().expect("was set just now"))
+    }
+
+    pub fn fetch(&self) -> Result<&dyn Fetch, BuildError> {
+        Ok(self.connections()?.fetch.as_ref())
+    }
+
+    pub fn registry(&self) -> Result<Registry<'_>, BuildError> {
+        let Connections { fetch, credentials, configuration, no_https } = self.connections()?;
+        Ok(Registry::new(fetch.as_ref(), credentials.clone(), configuration.clone(), *no_https))
+    }
+
+    pub fn ownership(&self) -> Ownership {
+        match self.id_mode {
+            plan::IdMode::Root | plan::IdMode::Range => Ownership::Real,
+            plan::IdMode::Single => Ownership::IndexOnly,
+        }
+    }
+}
+
+impl Options {
+    pub fn target(&self) -> Target {
+        Target::new(self.arch, self.variant.as_deref())
+    }
+
+    fn plan(&self, id_mode: plan::IdMode) -> PlanOptions {
+        let mut options = PlanOptions::new(self.arch, id_mode);
+        options.sections = self.sections.clone();
+        options.notest = self.notest;
+        options.binds = self.binds.iter().map(|bind| format!("{}:{}:{}", bind.source.display(), bind.destination.display(), bind.read_only)).collect();
+        let text = |value: OsString| value.to_string_lossy().into_owned();
+        // Compat: proxies and the terminal decide no content.
+        options.environment = script::passed(&self.environment)
+            .into_iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .filter(|(name, _)| name != "TERM" && !name.to_ascii_lowercase().ends_with("_proxy"))
+            .collect();
+        options
+    }
+}
+
+impl Definition {
+    /// `app.def:12`, for messages.
+    pub fn place(&self, span: Span) -> String {
+        format!("{}:{}", self.source.name, self.source.position(span.start).0)
+    }
+}

@@ -1,0 +1,252 @@
+//! The image: a SIF, a sandbox directory, or an OCI layout; each appears complete or not at all.
+
+use super::filesystem::Filesystem;
+use super::pack::Packing;
+use super::{BuildError, Engine, Options, oci_layout};
+use crate::definition::{Definition, Stage};
+use crate::digest::Digest;
+use crate::disk::{self, AtomicFile};
+use crate::event::{Event, Task};
+use crate::sif::format::DataType;
+use crate::sif::metadata;
+use crate::sif::writer::{ObjectOptions, Writer as SifWriter, WriterOptions};
+use crate::skeleton::{BaseImage, MetadataInputs, Timestamp, definition_metadata};
+use crate::squashfs::{Options as SquashfsOptions, Writer};
+use crate::tree::{Layer, Tree, TreePath};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Sif,
+    Sandbox,
+    OciLayout,
+}
+
+/// Offset of the first object (facts §5.1).
+const DATA_OFFSET: u64 = 32176;
+/// Partitions begin at multiples of this.
+const ALIGNMENT: u64 = 4096;
+
+/// Everything that the last stage's metadata need.
+pub struct Finishing<'a> {
+    pub definition: &'a Definition,
+    pub stage: &'a Stage,
+    /// Registry reference and manifest.
+    pub base: Option<(String, Digest)>,
+    pub options: &'a Options,
+}
+
+impl Finishing<'_> {
+    pub fn metadata(&self, tree: &Tree, read: &dyn Fn(&TreePath) -> Option<Vec<u8>>) -> (Layer, Vec<String>) {
+        let created = match self.options.epoch {
+            Some(epoch) => Timestamp::utc(epoch),
+            None => self.options.now.clone(),
+        };
+        let inputs = MetadataInputs {
+            raw: &self.definition.raw,
+            mtime: created.seconds,
+            created,
+            arch: self.options.arch,
+            variant: self.options.variant.as_deref(),
+            version: env!("CARGO_PKG_VERSION"),
+            base: self.base.clone().map(|(name, digest)| BaseImage { name, digest }),
+            force: self.options.force,
+        };
+        definition_metadata(self.stage, tree, &inputs, read)
+    }
+}
+
+/// Refuses a target that may not be replaced, before any work.
+pub fn check_target(options: &Options) -> Result<(), BuildError> {
+    let target = &options.target;
+    let fault = |cause: String| BuildError::Target { path: target.clone(), cause };
+    let parent = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if !parent.is_dir() {
+        return Err(fault(format!("its directory {} does not exist", parent.display())));
+    }
+    tempfile::Builder::new()
+        .prefix(".sifbuild-")
+        .tempfile_in(parent)
+        .map_err(|error| fault(format!("nothing can be written in {}: {error}", parent.display())))?;
+    let Ok(found) = fs::symlink_metadata(target) else { return Ok(()) };
+    if !options.force {
+        return Err(BuildError::TargetExists { path: target.clone() });
+    }
+    if found.is_dir() && options.form == Form::Sif && fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(fault("it is a directory with content; remove it first".to_owned()));
+    }
+    Ok(())
+}
+
+/// A SIF in the making whose squashfs receives bodies already.
+pub struct Output {
+    file: AtomicFile,
+    packing: Packing<File>,
+    offset: u64,
+}
+
+impl Output {
+    /// Starts the file; the squashfs begins at `offset`.
+    pub fn begin(options: &Options, offset: u64) -> Result<Output, BuildError> {
+        let fault = |cause: String| BuildError::Write { path: options.target.clone(), cause };
+        let file = AtomicFile::create(&options.target, 0o755)?;
+        let mut out = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
+        out.seek(SeekFrom::Start(offset)).map_err(|error| fault(error.to_string()))?;
+        let squashfs = SquashfsOptions {
+            compression: options.compression,
+            block_size: options.block_size,
+            threads: options.threads,
+            modification_time: u32::try_from(options.epoch.unwrap_or(options.now.seconds)).unwrap_or(0),
+        };
+        let writer = Writer::new(out, squashfs).map_err(|error| fault(error.to_string()))?;
+        Ok(Output { file, packing: Packing::new(writer), offset })
+    }
+
+    /// An offset that leaves room for metadata which are not known yet.
+    pub fn roomy_offset(definition: &Definition, config: usize) -> u64 {
+        let estimate = DATA_OFFSET + 4 * (definition.raw.len() + config) as u64 + (64 << 10);
+        estimate.next_power_of_two()
+    }
+
+    pub fn stream(&mut self, filesystem: &mut Filesystem, engine: &Engine<'_>) -> Result<(), BuildError> {
+        self.packing.stream(filesystem, engine.observer)
+    }
+
+    fn finish(self, mut filesystem: Filesystem, objects: &[(ObjectOptions, Vec<u8>)], engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
+        let Output { mut file, mut packing, offset } = self;
+        let fault = |cause: String| BuildError::Write { path: options.target.clone(), cause };
+        packing.stream(&mut filesystem, engine.observer)?;
+        let (_, summary) = packing.finish(&mut filesystem.tree, options.epoch)?;
+        engine.observer.observe(Event::ProgressFinished { task: Task::Pack, subject: "image".to_owned() });
+        for lost in &summary.unsupported_xattrs {
+            let name = String::from_utf8_lossy(&lost.name);
+            engine.observer.observe(Event::Warning(format!("{}: squashfs cannot keep the attribute {name}", lost.path)));
+        }
+        let (id, time) = match options.epoch {
+            Some(_) => (None, None),
+            None => (Some(random_id().map_err(|error| fault(error.to_string()))?), Some(options.now.seconds)),
+        };
+        let arch = detect_arch(&filesystem).unwrap_or(options.arch);
+        let out = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
+        let mut sif = SifWriter::new(out, &WriterOptions { id, time, ..WriterOptions::default() }).map_err(|error| fault(error.to_string()))?;
+        for (object, bytes) in objects {
+            sif.add(object, bytes).map_err(|error| fault(error.to_string()))?;
+        }
+        let mut partition = ObjectOptions::primary_squashfs(arch);
+        partition.alignment = if offset.is_power_of_two() { offset } else { ALIGNMENT };
+        let place = sif.begin_partition(&partition).map_err(|error| fault(error.to_string()))?;
+        if place != offset {
+            move_up(file.file_mut(), offset, place, summary.size).map_err(|error| fault(error.to_string()))?;
+        }
+        sif.end_partition(summary.size).map_err(|error| fault(error.to_string()))?;
+        sif.finish().map_err(|error| fault(error.to_string()))?;
+        file.file().set_len(place + summary.size).map_err(|error| fault(error.to_string()))?;
+        file.commit(options.force)?;
+        Ok(())
+    }
+}
+
+/// Writes the target from a finished filesystem; `output` is there when its bodies streamed already.
+pub fn write(
+    mut filesystem: Filesystem,
+    config: Option<Vec<u8>>,
+    output: Option<Output>,
+    finishing: &Finishing<'_>,
+    engine: &Engine<'_>,
+) -> Result<(), BuildError> {
+    let options = finishing.options;
+    match options.form {
+        Form::Sandbox => write_sandbox(&mut filesystem, engine, options)?,
+        Form::OciLayout => oci_layout::write(&mut filesystem, config.as_deref(), finishing, engine)?,
+        Form::Sif => {
+            engine.observer.observe(Event::Info("Creating SIF file...".to_owned()));
+            let objects = objects(&filesystem, config, finishing);
+            let output = match output {
+                Some(output) => output,
+                None => {
+                    let end: u64 = DATA_OFFSET + objects.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+                    Output::begin(options, end.next_multiple_of(ALIGNMENT))?
+                }
+            };
+            output.finish(filesystem, &objects, engine, options)?;
+        }
+    }
+    engine.observer.observe(Event::Info(format!("Build complete: {}", options.target.display())));
+    Ok(())
+}
+
+/// Definition and JSON objects in the order of facts §5.3.
+fn objects(filesystem: &Filesystem, config: Option<Vec<u8>>, finishing: &Finishing<'_>) -> Vec<(ObjectOptions, Vec<u8>)> {
+    let read = |path: &str| filesystem.read(&TreePath::parse(path).ok()?);
+    let described = metadata::describe(&read, &|path| filesystem.list(path));
+    let mut objects = vec![
+        (ObjectOptions::new(DataType::DEFFILE), finishing.definition.raw.clone().into_bytes()),
+        (ObjectOptions::named(DataType::GENERIC_JSON, "inspect-metadata.json"), metadata::to_json_compact(&described).into_bytes()),
+    ];
+    if let Some(config) = config.filter(|config| !config.is_empty()) {
+        objects.push((ObjectOptions::named(DataType::GENERIC_JSON, "oci-config.json"), config));
+    }
+    objects
+}
+
+fn write_sandbox(filesystem: &mut Filesystem, engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
+    engine.observer.observe(Event::Info("Creating sandbox directory...".to_owned()));
+    let target = &options.target;
+    let fault = |cause: std::io::Error| BuildError::Write { path: target.clone(), cause: cause.to_string() };
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let draft = tempfile::Builder::new().prefix(".sifbuild-sandbox-").tempdir_in(parent).map_err(fault)?;
+    let root = draft.path().join("root");
+    fs::create_dir(&root).map_err(fault)?;
+    let written = crate::store::check_out(&mut filesystem.layers, &root, engine.ownership(), &mut |_| {});
+    let placed = written.map_err(BuildError::from).and_then(|_| {
+        let old = draft.path().join("old");
+        let replaced = fs::symlink_metadata(target).is_ok();
+        if replaced {
+            fs::rename(target, &old).map_err(fault)?;
+        }
+        fs::rename(&root, target).map_err(|error| {
+            if replaced {
+                let _ = fs::rename(&old, target);
+            }
+            fault(error)
+        })
+    });
+    // Directories without permissions, and other users' files, are removed as root of the namespace.
+    let path = draft.keep();
+    disk::remove_tree(&path)?;
+    placed
+}
+
+/// From the ELF header of the image's shell (facts §5.3).
+fn detect_arch(filesystem: &Filesystem) -> Option<crate::arch::Arch> {
+    let shell = TreePath::parse("bin/sh").ok()?;
+    crate::arch::Arch::from_elf(&filesystem.read(&shell)?)
+}
+
+fn random_id() -> std::io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(crate::sif::format::random_id(bytes))
+}
+
+/// Moves `size` bytes from `from` to the later place `to`, the last first.
+fn move_up(file: &mut File, from: u64, to: u64, size: u64) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut left = size;
+    while left > 0 {
+        let count = left.min(buffer.len() as u64);
+        left -= count;
+        let part = &mut buffer[..count as usize];
+        file.seek(SeekFrom::Start(from + left))?;
+        file.read_exact(part)?;
+        file.seek(SeekFrom::Start(to + left))?;
+        file.write_all(part)?;
+    }
+    Ok(())
+}

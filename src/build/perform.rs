@@ -1,0 +1,458 @@
+//! Performing a plan: what must run, runs; what is stored, is taken.
+
+use super::copy::{Copy, CopyOptions, StageFiles};
+use super::filesystem::{Filesystem, new_directory};
+use super::output::{self, Finishing, Form, Output};
+use super::pin::oci_source;
+use super::script::{self, Job, Subject};
+use super::{BuildError, Engine, Options};
+use crate::agent::docker::DockerPin;
+use crate::agent::{ImageBase, busybox, debian, docker, local, oci};
+use crate::archive::layer::Dialect;
+use crate::deb::pin::DebianPin;
+use crate::definition::{Bootstrap, Definition, FileEntry, Script, Stage};
+use crate::digest::Digest;
+use crate::event::{Event, Task};
+use crate::oci::config::ImageConfig;
+use crate::oci::reference::Reference;
+use crate::pins::BasePin;
+use crate::plan::{Action, AppFile, Decision, HostFile, Plan, Step, Verdict};
+use crate::sandbox::{self, WorkDirectory};
+use crate::skeleton::{self, OciRuntime};
+use crate::store::{Contents, Held, StoreError};
+use crate::tree::Layer;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Where the script that configures a Debian base lies while it runs.
+const CONFIGURE: &str = "/.sifbuild-configure";
+/// File beside a base's result that keeps the configuration of an OCI image.
+const CONFIG: &str = "oci-config.json";
+
+/// One stage in the making.
+#[derive(Default)]
+struct Work {
+    filesystem: Filesystem,
+    /// Of an OCI base.
+    config: Option<ImageConfig>,
+    /// `oci-config.json` of the image.
+    config_object: Option<Vec<u8>>,
+}
+
+/// Performs the steps that `decisions` let run.
+pub fn perform(definition: &Definition, plan: &Plan, decisions: &[Decision], engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
+    sandbox::sweep(&engine.store.work());
+    let work = WorkDirectory::create(&engine.store.work())
+        .map_err(|cause| BuildError::Sandbox { section: "the build".to_owned(), place: definition.source.name.clone(), cause })?;
+    let place = work.path().to_path_buf();
+    let mut performer = Performer {
+        definition,
+        plan,
+        decisions,
+        engine,
+        options,
+        place,
+        stages: plan.stages.iter().map(|_| Work::default()).collect(),
+        root: None,
+        output: None,
+    };
+    let done = performer.run();
+    if matches!(&done, Err(BuildError::Script(failure)) if failure.kept.is_some()) {
+        work.keep();
+    }
+    done
+}
+
+struct Performer<'a> {
+    definition: &'a Definition,
+    plan: &'a Plan,
+    decisions: &'a [Decision],
+    engine: &'a Engine<'a>,
+    options: &'a Options,
+    /// The work directory.
+    place: PathBuf,
+    stages: Vec<Work>,
+    /// Where `%pre` and `%setup` see the root.
+    root: Option<PathBuf>,
+    /// The image, when its bodies stream from archives while the steps are performed.
+    output: Option<Output>,
+}
+
+impl Performer<'_> {
+    fn run(&mut self) -> Result<(), BuildError> {
+        for (step, decision) in self.plan.steps.iter().zip(self.decisions) {
+            let started = Instant::now();
+            match decision.verdict {
+                Verdict::Skip => continue,
+                Verdict::Reuse => self.recall(step)?,
+                Verdict::Run => {
+                    self.engine.observer.observe(Event::StepStarted { step: step.name.clone() });
+                    self.act(step)?;
+                }
+            }
+            let (step, reused) = (step.name.clone(), decision.verdict == Verdict::Reuse);
+            let milliseconds = started.elapsed().as_millis() as u64;
+            self.engine.observer.observe(Event::StepFinished { step, reused, milliseconds });
+        }
+        Ok(())
+    }
+
+    /// Takes the filesystem after `step` from the store: all layers of its chain.
+    fn recall(&mut self, step: &Step) -> Result<(), BuildError> {
+        let Some(key) = step.key() else { return Ok(()) };
+        if matches!(step.action, Action::Test { .. }) {
+            return Ok(());
+        }
+        let mut work = Work::default();
+        for key in self.engine.store.chain(&key.0)? {
+            let held = self.engine.store.recall(&key)?.ok_or_else(|| StoreError::Read {
+                subject: format!("the stored result {key}"),
+                cause: "it was removed while this build was planned; build again".to_owned(),
+            })?;
+            if let Some(bytes) = self.engine.store.attachment(&key, CONFIG) {
+                work.config_object = Some(bytes);
+            }
+            work.filesystem.push(held)?;
+            work.filesystem.chain.push(key);
+        }
+        self.stages[step.stage] = work;
+        Ok(())
+    }
+
+    fn act(&mut self, step: &Step) -> Result<(), BuildError> {
+        match &step.action {
+            Action::Pre { script } => self.run_on_host(step, "%pre", script),
+            Action::Base { pin } => self.base(step, pin),
+            Action::Skeleton { origin } => {
+                let work = &self.stages[step.stage];
+                let runtime = work.config.as_ref().map(runtime);
+                let layer = skeleton::after_base(&work.filesystem.tree, *origin, runtime.as_ref(), self.time());
+                self.push(step, Held::inline(layer))
+            }
+            Action::Apps { files } => self.apps(step, files),
+            Action::CopyFromStage { name, source, entries } => self.copy_from_stage(step, name, *source, entries),
+            Action::Setup { script } => self.run_on_host(step, "%setup", script),
+            Action::CopyFromHost { files } => self.copy_from_host(step, files),
+            Action::Post { script } => self.post(step, script),
+            Action::Metadata => self.metadata(step),
+            Action::Test { script } => self.test(step, script),
+            Action::Pack => self.pack(step),
+        }
+    }
+
+    fn stage(&self, step: &Step) -> &Stage {
+        &self.plan.stages[step.stage]
+    }
+
+    fn place(&self, step: &Step) -> String {
+        format!("{}:{}", self.definition.source.name, step.line)
+    }
+
+    fn time(&self) -> i64 {
+        self.options.epoch.unwrap_or(self.options.now.seconds)
+    }
+
+    /// Adds a layer that is cheap to make again; it reaches the store only together with a script that ran on it.
+    fn push(&mut self, step: &Step, held: Held) -> Result<(), BuildError> {
+        self.stages[step.stage].filesystem.push(held)
+    }
+
+    fn base(&mut self, step: &Step, pin: &BasePin) -> Result<(), BuildError> {
+        let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
+        let blobs = self.engine.store.blobs();
+        let bootstrap = &self.stage(step).bootstrap;
+        match (pin, bootstrap) {
+            (BasePin::Docker { reference, manifest }, _) => {
+                let pin = DockerPin {
+                    reference: Reference::parse(reference).map_err(|error| fault(error.to_string()))?,
+                    manifest_digest: manifest.clone(),
+                    platform_digest: manifest.clone(),
+                };
+                let registry = self.engine.registry()?;
+                let image = docker::provide(&pin, &registry, &blobs, self.options.concurrency, self.engine.observer)
+                    .map_err(|error| fault(error.to_string()))?;
+                self.oci_base(step, image)
+            }
+            (BasePin::OciLayout { .. }, Bootstrap::Oci(base) | Bootstrap::OciArchive(base) | Bootstrap::DockerArchive(base) | Bootstrap::DockerDaemon(base)) => {
+                let (target, source) = (self.options.target(), oci_source(bootstrap, base));
+                let context = oci::Context { target: &target, work: &self.place, docker_host: self.options.docker_host.as_deref() };
+                let image = oci::open(&source, context).map_err(|error| fault(error.to_string()))?;
+                self.oci_base(step, image)
+            }
+            (BasePin::Local { path, kind, .. }, _) => {
+                let base = local::provide(&self.options.directory.join(path), *kind).map_err(|error| fault(error.to_string()))?;
+                self.stages[step.stage].config_object = base.oci_config;
+                self.push(step, base.held)
+            }
+            (BasePin::Busybox { url, digest }, _) => {
+                let layer = busybox::provide(url, digest, &blobs, self.time()).map_err(|error| fault(error.to_string()))?;
+                self.push(step, Held::inline(layer))?;
+                let argv = busybox::INSTALL.map(str::to_owned).to_vec();
+                self.run_in_sandbox(step, "the installation of busybox", argv, None, Vec::new())
+            }
+            (BasePin::Debian { lines }, _) => self.debian(step, lines),
+            (BasePin::Scratch, _) => Ok(()),
+            (pin, _) => Err(fault(format!("the lock file answers with a base of the kind {}", pin.agent()))),
+        }?;
+        let executes = super::executes(self.definition, self.options.notest);
+        let is_archive = |held: &Held| matches!(held.contents, Contents::Archive(..));
+        let archives = self.stages[step.stage].filesystem.layers.iter().any(is_archive);
+        match pin {
+            BasePin::Scratch => Ok(()),
+            _ if archives && !executes && self.plan.stages.len() == 1 && self.options.form == Form::Sif => self.stream_base(step),
+            _ if archives || executes => self.keep_base(step),
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing is executed: the base's files go from their archives into the image, once, and touch no disk between.
+    fn stream_base(&mut self, step: &Step) -> Result<(), BuildError> {
+        let work = &mut self.stages[step.stage];
+        let offset = Output::roomy_offset(self.definition, work.config_object.as_ref().map_or(0, Vec::len));
+        let mut output = Output::begin(self.options, offset)?;
+        output.stream(&mut work.filesystem, self.engine)?;
+        self.output = Some(output);
+        Ok(())
+    }
+
+    fn oci_base(&mut self, step: &Step, image: ImageBase) -> Result<(), BuildError> {
+        let work = &mut self.stages[step.stage];
+        work.config_object = Some(image.config.marshal().into_bytes());
+        work.config = Some(image.config);
+        for blob in image.layers {
+            work.filesystem.layers.push(Held::archive(blob, Dialect::Oci));
+        }
+        Ok(())
+    }
+
+    /// Writes the base out once, as one directory, for all builds on it.
+    fn keep_base(&mut self, step: &Step) -> Result<(), BuildError> {
+        let root = new_directory(&self.place, "base")?;
+        let observer = self.engine.observer;
+        let mut done = 0;
+        let mut progress = |size| {
+            done += size;
+            observer.observe(Event::Progress { task: Task::Unpack, subject: "base".to_owned(), done, total: None });
+        };
+        let work = &mut self.stages[step.stage];
+        let mut layers = std::mem::take(&mut work.filesystem.layers);
+        let index = crate::store::check_out(&mut layers, &root, self.engine.ownership(), &mut progress)?;
+        observer.observe(Event::ProgressFinished { task: Task::Unpack, subject: "base".to_owned() });
+        work.filesystem = Filesystem::default();
+        let config = work.config_object.clone();
+        let held = Held { layer: index, contents: Contents::Directory(root.clone()) };
+        self.remember(step, held, &root, config.as_deref())
+    }
+
+    /// Keeps the newest layer and everything below it that is not kept yet, so that the chain can be recalled.
+    fn remember(&mut self, step: &Step, held: Held, root: &Path, config: Option<&[u8]>) -> Result<(), BuildError> {
+        let (Some(key), Some(document)) = (step.key(), step.document()) else { return self.push(step, held) };
+        let chain = self.keep_below(step)?;
+        let Some(chain) = chain else { return self.push(step, held) };
+        let attachments: Vec<(&str, &[u8])> = config.iter().map(|bytes| (CONFIG, *bytes)).collect();
+        let kept = self.engine.store.remember(&key.0, &document.write(), &held.layer, root, &chain, &attachments)?;
+        let filesystem = &mut self.stages[step.stage].filesystem;
+        filesystem.push(kept)?;
+        filesystem.chain.push(key.0.clone());
+        Ok(())
+    }
+
+    /// Layers between the last kept one and the top are kept under keys that follow from the step's own.
+    fn keep_below(&mut self, step: &Step) -> Result<Option<Vec<Digest>>, BuildError> {
+        let Some(key) = step.key() else { return Ok(None) };
+        let store = self.engine.store;
+        let filesystem = &mut self.stages[step.stage].filesystem;
+        for number in filesystem.chain.len()..filesystem.layers.len() {
+            let Contents::Directory(root) = filesystem.layers[number].contents.clone() else { return Ok(None) };
+            let document = format!("action part\nnumber {number}\nof {}\n", key.0);
+            let own = Digest::of(document.as_bytes());
+            let kept = store.remember(&own, &document, &filesystem.layers[number].layer, &root, &[], &[])?;
+            filesystem.layers[number] = kept;
+            filesystem.chain.push(own);
+        }
+        Ok(Some(filesystem.chain.clone()))
+    }
+
+    fn debian(&mut self, step: &Step, lines: &[String]) -> Result<(), BuildError> {
+        let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
+        let pin = DebianPin::parse(lines).map_err(|error| fault(error.to_string()))?;
+        let blobs = self.engine.store.blobs();
+        let base = debian::provide(&pin, &blobs, &self.place, self.engine.fetch()?, self.engine.observer)
+            .map_err(|error| fault(error.to_string()))?;
+        self.info(format!("Configuring {} packages of Debian's {}", pin.packages.len(), pin.codename));
+        self.stages[step.stage].filesystem.layers.push(Held::archive(base.layer, Dialect::Plain));
+        let binds = base.mounts.into_iter().map(|mount| sandbox::Bind { source: mount.host, destination: mount.target.into(), read_only: true });
+        let argv = vec!["/bin/sh".to_owned(), CONFIGURE.to_owned()];
+        let script = Some((CONFIGURE, base.script.into_bytes()));
+        self.run_in_sandbox(step, "the configuration of the Debian packages", argv, script, binds.collect())
+    }
+
+    fn run_in_sandbox(&mut self, step: &Step, section: &str, argv: Vec<String>, script: Option<(&'static str, Vec<u8>)>, binds: Vec<sandbox::Bind>) -> Result<(), BuildError> {
+        let job = Job {
+            subject: Subject { section, place: self.place(step) },
+            argv,
+            script,
+            environment: script::post_environment(&[]),
+            binds,
+            read_only: false,
+            host_name_resolution: true,
+        };
+        let filesystem = &mut self.stages[step.stage].filesystem;
+        if let Some((held, _)) = script::run(job, filesystem, &self.place, self.engine, self.options)? {
+            filesystem.push(held)?;
+        }
+        Ok(())
+    }
+
+    fn apps(&mut self, step: &Step, files: &[AppFile]) -> Result<(), BuildError> {
+        let (layer, warnings) = skeleton::apps(self.stage(step), &self.stages[step.stage].filesystem.tree, self.time());
+        self.warn(warnings);
+        self.push(step, Held::inline(layer))?;
+        let options = self.copy_options();
+        let mut copy = Copy::new(self.stages[step.stage].filesystem.tree.clone(), options);
+        for file in files {
+            let mut entry = file.file.entry.clone();
+            let destination = if entry.destination.is_empty() { entry.source.clone() } else { entry.destination.clone() };
+            entry.destination = format!("/scif/apps/{}/{}", file.app, destination.trim_start_matches('/'));
+            copy.from_host(&entry)?;
+        }
+        self.add_copy(step, copy)
+    }
+
+    fn copy_options(&self) -> CopyOptions {
+        CopyOptions { directory: self.options.directory.clone(), modification_time: self.time(), source: Arc::clone(&self.definition.source) }
+    }
+
+    fn add_copy(&mut self, step: &Step, copy: Copy) -> Result<(), BuildError> {
+        self.warn(copy.warnings.clone());
+        self.push(step, copy.finish())
+    }
+
+    fn copy_from_host(&mut self, step: &Step, files: &[HostFile]) -> Result<(), BuildError> {
+        let mut copy = Copy::new(self.stages[step.stage].filesystem.tree.clone(), self.copy_options());
+        files.iter().try_for_each(|file| copy.from_host(&file.entry))?;
+        self.add_copy(step, copy)
+    }
+
+    fn copy_from_stage(&mut self, step: &Step, name: &str, source: Option<usize>, entries: &[FileEntry]) -> Result<(), BuildError> {
+        let source = source.ok_or_else(|| BuildError::Base {
+            place: self.place(step),
+            cause: format!("there is no stage {name} before this one to copy from"),
+        })?;
+        let ownership = self.engine.ownership();
+        // An archive cannot be opened file by file; the stage is written out first.
+        if self.stages[source].filesystem.layers.iter().any(|held| matches!(held.contents, Contents::Archive(..))) {
+            let root = new_directory(&self.place, "stage")?;
+            let filesystem = &mut self.stages[source].filesystem;
+            let index = crate::store::check_out(&mut filesystem.layers, &root, ownership, &mut |_| {})?;
+            *filesystem = Filesystem::default();
+            filesystem.push(Held { layer: index, contents: Contents::Directory(root) })?;
+        }
+        let from = &self.stages[source].filesystem;
+        let files = StageFiles { name: name.to_owned(), tree: from.tree.clone(), layers: from.layers.iter().cloned().map(Arc::new).collect() };
+        let mut copy = Copy::new(self.stages[step.stage].filesystem.tree.clone(), self.copy_options());
+        entries.iter().try_for_each(|entry| copy.from_stage(entry, &files))?;
+        self.add_copy(step, copy)
+    }
+
+    fn run_on_host(&mut self, step: &Step, section: &'static str, script: &Script) -> Result<(), BuildError> {
+        let subject = Subject { section, place: self.place(step) };
+        self.info(format!("Running {} scriptlet", section.trim_start_matches('%')));
+        let rootfs = match &self.root {
+            Some(root) => root.clone(),
+            None => new_directory(&self.place, "rootfs")?,
+        };
+        self.root = Some(rootfs.clone());
+        if section == "%pre" {
+            return script::run_on_host(script, subject, &rootfs, &self.place, self.engine, self.options);
+        }
+        let held = script::setup(script, subject, &rootfs, &mut self.stages[step.stage].filesystem, &self.place, self.engine, self.options)?;
+        self.push(step, held)
+    }
+
+    fn post(&mut self, step: &Step, script: &Script) -> Result<(), BuildError> {
+        self.info("Running post scriptlet".to_owned());
+        let argv = skeleton::script_argv(script, "/.post.script")
+            .map_err(|error| BuildError::Header { place: self.place(step), cause: error.to_string() })?;
+        let job = Job {
+            subject: Subject { section: "%post", place: self.place(step) },
+            argv,
+            script: Some(("/.post.script", script.body.clone().into_bytes())),
+            environment: script::post_environment(&self.options.environment),
+            binds: self.options.binds.clone(),
+            read_only: false,
+            host_name_resolution: true,
+        };
+        let filesystem = &mut self.stages[step.stage].filesystem;
+        match script::run(job, filesystem, &self.place, self.engine, self.options)? {
+            Some((held, root)) => self.remember(step, held, &root, None),
+            None => Ok(()),
+        }
+    }
+
+    fn metadata(&mut self, step: &Step) -> Result<(), BuildError> {
+        let work = &self.stages[step.stage];
+        let finishing = self.finishing(step.stage);
+        let (layer, warnings) = finishing.metadata(&work.filesystem.tree, &|path| work.filesystem.read(path));
+        self.warn(warnings);
+        self.push(step, Held::inline(layer))
+    }
+
+    fn test(&mut self, step: &Step, _script: &Script) -> Result<(), BuildError> {
+        self.info("Running testscript".to_owned());
+        let mut environment = script::post_environment(&[]);
+        environment.retain(|(name, _)| name == "PATH" || name == "HOME");
+        for (name, value) in &self.options.environment {
+            if !environment.iter().any(|(known, _)| known == name) {
+                environment.push((name.clone(), value.clone()));
+            }
+        }
+        let job = Job {
+            subject: Subject { section: "%test", place: self.place(step) },
+            argv: vec!["/.singularity.d/test".to_owned()],
+            script: None,
+            environment,
+            binds: self.options.binds.clone(),
+            read_only: true,
+            host_name_resolution: true,
+        };
+        let mut filesystem = self.stages[step.stage].filesystem.clone();
+        script::run(job, &mut filesystem, &self.place, self.engine, self.options)?;
+        let (Some(key), Some(document)) = (step.key(), step.document()) else { return Ok(()) };
+        let empty = new_directory(&self.place, "passed")?;
+        self.engine.store.remember(&key.0, &document.write(), &Layer::default(), &empty, &[], &[])?;
+        Ok(())
+    }
+
+    fn pack(&mut self, step: &Step) -> Result<(), BuildError> {
+        let work = std::mem::take(&mut self.stages[step.stage]);
+        let output = self.output.take();
+        output::write(work.filesystem, work.config_object, output, &self.finishing(step.stage), self.engine)
+    }
+
+    fn finishing(&self, stage: usize) -> Finishing<'_> {
+        let base = self.plan.steps.iter().find_map(|step| match &step.action {
+            Action::Base { pin: BasePin::Docker { reference, manifest } } if step.stage == stage => Some((reference.clone(), manifest.clone())),
+            _ => None,
+        });
+        Finishing { definition: self.definition, stage: &self.plan.stages[stage], base, options: self.options }
+    }
+
+    fn info(&self, text: String) {
+        self.engine.observer.observe(Event::Info(text));
+    }
+
+    fn warn(&self, warnings: Vec<String>) {
+        warnings.into_iter().for_each(|text| self.engine.observer.observe(Event::Warning(text)));
+    }
+}
+
+fn runtime(config: &ImageConfig) -> OciRuntime {
+    OciRuntime {
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        env: config.env.clone(),
+        labels: (!config.labels.is_empty()).then(|| config.labels.clone()),
+    }
+}

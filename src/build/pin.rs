@@ -1,0 +1,150 @@
+//! Pinning: everything that a build wants to know of the world, asked once, before anything is decided.
+
+use super::glob::{self};
+use super::copy::Host;
+use super::{BuildError, Engine, Options};
+use crate::agent::{busybox, debian, docker, local, oci};
+use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
+use crate::digest::{Algorithm, Digest, Hasher};
+use crate::pins::{BasePin, Pins, StagePins, question};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Asks for all stages. `lock` answers what it can.
+pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &Options) -> Result<Pins, BuildError> {
+    let mut pins = Pins::default();
+    for stage in &definition.stages {
+        let question = question(&stage.bootstrap, options.arch);
+        let base = match lock.recall(&question).or_else(|| pins.recall(&question)) {
+            Some(base) => base.clone(),
+            None => pin_base(definition, stage, engine, options)?,
+        };
+        let host: Vec<&FileEntry> =
+            stage.files.iter().filter(|block| block.from.is_none()).flat_map(|block| &block.entries).collect();
+        let app = stage.apps.iter().flat_map(|app| &app.files).map(|entry| {
+            let source = entry.source.clone();
+            (source.clone(), digest_host(&[options.directory.join(source)]))
+        });
+        let files: BTreeMap<String, Digest> =
+            host.iter().filter_map(|entry| Some((entry.source.clone(), pin_file(entry, options)?))).collect();
+        let app_files = app.filter_map(|(source, digest)| Some((source, digest?))).collect();
+        pins.stages.push(StagePins { question, base, files, app_files });
+    }
+    Ok(pins)
+}
+
+fn pin_base(definition: &Definition, stage: &Stage, engine: &Engine<'_>, options: &Options) -> Result<BasePin, BuildError> {
+    let place = definition.place(stage.span);
+    let fault = |cause: String| BuildError::Base { place: place.clone(), cause };
+    let offline = |subject: &str| match options.offline {
+        true => Err(BuildError::Offline { place: place.clone(), subject: subject.to_owned() }),
+        false => Ok(()),
+    };
+    match &stage.bootstrap {
+        Bootstrap::Scratch => Ok(BasePin::Scratch),
+        Bootstrap::Docker(base) => {
+            offline(&base.from.value)?;
+            let pin = docker::pin(base, &options.target(), &engine.registry()?, &engine.store.blobs(), engine.observer)
+                .map_err(|error| fault(error.to_string()))?;
+            Ok(BasePin::Docker { reference: pin.reference.to_string(), manifest: pin.platform_digest })
+        }
+        Bootstrap::Oci(base) | Bootstrap::OciArchive(base) | Bootstrap::DockerArchive(base) | Bootstrap::DockerDaemon(base) => {
+            let work = tempfile::Builder::new().prefix("oci-").tempdir_in(engine.store.work()).map_err(|error| fault(error.to_string()))?;
+            let (target, source) = (options.target(), oci_source(&stage.bootstrap, base));
+            let context = oci::Context { target: &target, work: work.path(), docker_host: options.docker_host.as_deref() };
+            let image = oci::open(&source, context).map_err(|error| fault(error.to_string()))?;
+            Ok(BasePin::OciLayout { source: base.from.value.clone(), manifest: image.manifest_digest })
+        }
+        Bootstrap::Localimage(base) => {
+            let path = options.directory.join(&base.from.value);
+            let (kind, digest) = local::pin(&path).map_err(|error| fault(error.to_string()))?;
+            Ok(BasePin::Local { path: base.from.value.clone(), kind, digest })
+        }
+        Bootstrap::Busybox { mirror_url } => {
+            offline(&mirror_url.value)?;
+            let digest = busybox::pin(&mirror_url.value, &engine.store.blobs(), engine.fetch()?, engine.observer)
+                .map_err(|error| fault(error.to_string()))?;
+            Ok(BasePin::Busybox { url: mirror_url.value.clone(), digest })
+        }
+        Bootstrap::Debootstrap(base) => {
+            offline(&base.os_version.value)?;
+            let pin = debian::pin(base, &options.debian, options.arch, engine.fetch()?, engine.observer)
+                .map_err(|error| fault(error.to_string()))?;
+            Ok(BasePin::Debian { lines: pin.lines() })
+        }
+        Bootstrap::Absent(agent) => Err(BuildError::AgentAbsent {
+            place: definition.place(agent.span),
+            agent: agent.value.clone(),
+            remedy: remedy(&agent.value),
+        }),
+    }
+}
+
+/// The local source that an OCI agent's header names; relative paths start where `build` was called.
+pub fn oci_source(bootstrap: &Bootstrap, base: &FileBase) -> oci::Source {
+    let transport = match bootstrap {
+        Bootstrap::Oci(_) => oci::Transport::Oci,
+        Bootstrap::OciArchive(_) => oci::Transport::OciArchive,
+        Bootstrap::DockerArchive(_) => oci::Transport::DockerArchive,
+        _ => oci::Transport::DockerDaemon,
+    };
+    oci::Source::parse(transport, base.from.value.trim())
+}
+
+fn remedy(agent: &str) -> &'static str {
+    match agent {
+        "yum" | "dnf" | "zypper" | "arch" => "begin from an image of that distribution with `Bootstrap: docker`",
+        "oras" | "library" | "shub" => "pull the image with another tool and use `Bootstrap: localimage`",
+        _ => "build that image with its own tool, save it as an OCI archive and use `Bootstrap: oci-archive`",
+    }
+}
+
+/// Digest of all that a host entry stands for now; `None` when something cannot be read, which the copy will tell.
+fn pin_file(entry: &FileEntry, options: &Options) -> Option<Digest> {
+    let host = Host { directory: &options.directory };
+    let pattern = glob::expand_variables(&entry.source).ok()?;
+    let paths: Vec<_> = glob::expand(&pattern, &host).iter().map(|path| host.place(path)).collect();
+    digest_host(&paths)
+}
+
+fn digest_host(paths: &[std::path::PathBuf]) -> Option<Digest> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    for path in paths {
+        hash_path(path, &mut hasher, 0).ok()?;
+    }
+    Some(hasher.finish())
+}
+
+fn hash_path(path: &Path, hasher: &mut Hasher, depth: usize) -> io::Result<()> {
+    if depth > 256 {
+        return Err(io::Error::other("symbolic links that contain each other"));
+    }
+    let metadata = fs::metadata(path)?;
+    let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+    hasher.update(&(name.len() as u64).to_le_bytes());
+    hasher.update(name);
+    hasher.update(&metadata.mode().to_le_bytes());
+    if metadata.is_dir() {
+        let mut children: Vec<_> = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?.iter().map(fs::DirEntry::path).collect();
+        children.sort();
+        hasher.update(&(children.len() as u64).to_le_bytes());
+        for child in children {
+            hash_path(&child, hasher, depth + 1)?;
+        }
+    } else if metadata.is_file() {
+        hasher.update(&metadata.len().to_le_bytes());
+        let mut file = fs::File::open(path)?;
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match io::Read::read(&mut file, &mut buffer)? {
+                0 => break,
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    }
+    Ok(())
+}

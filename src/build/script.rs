@@ -1,0 +1,247 @@
+//! Scripts of a definition, run and judged.
+
+use super::error::ScriptFailure;
+use super::filesystem::{Filesystem, copy_root_metadata, new_directory};
+use super::{BuildError, Engine, OnFail, Options};
+use crate::definition::Script;
+use crate::disk::{self, ScanOptions};
+use crate::sandbox::{self, Bind, Ending, Outcome, Root, Run, StandardInput};
+use crate::skeleton::script_argv;
+use crate::store::{Contents, Held, Ownership};
+use crate::tree::{Change, Layer, Tree};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// `PATH` of scripts (facts §7.4).
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where `%post` may add to the environment of the image.
+const ENVIRONMENT_FILE: &str = "/.singularity.d/env/91-environment.sh";
+const LABELS_FILE: &str = "/.build.labels";
+
+/// Which script, for messages.
+pub struct Subject<'a> {
+    /// `%post`.
+    pub section: &'a str,
+    /// `app.def:12`.
+    pub place: String,
+}
+
+/// One program to run on a filesystem.
+pub struct Job<'a> {
+    pub subject: Subject<'a>,
+    pub argv: Vec<String>,
+    pub script: Option<(&'a str, Vec<u8>)>,
+    pub environment: Vec<(OsString, OsString)>,
+    pub binds: Vec<Bind>,
+    pub read_only: bool,
+    pub host_name_resolution: bool,
+}
+
+/// The clean environment of `%post` (facts §7.4).
+pub fn post_environment(caller: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    let mut environment: Vec<(OsString, OsString)> = [
+        ("HOME", "/root"),
+        ("LANG", "C"),
+        ("PATH", DEFAULT_PATH),
+        ("APPTAINER_ENVIRONMENT", ENVIRONMENT_FILE),
+        ("SINGULARITY_ENVIRONMENT", ENVIRONMENT_FILE),
+        ("APPTAINER_LABELS", LABELS_FILE),
+        ("SINGULARITY_LABELS", LABELS_FILE),
+    ]
+    .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+    .to_vec();
+    environment.extend(passed(caller));
+    environment
+}
+
+/// What a script sees of the caller's environment: terminal, proxies, and `APPTAINERENV_X` as `X`.
+pub fn passed(caller: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    let mut found = Vec::new();
+    for (name, value) in caller {
+        let Some(text) = name.to_str() else { continue };
+        let lower = text.to_ascii_lowercase();
+        let is_proxy = matches!(lower.as_str(), "http_proxy" | "https_proxy" | "ftp_proxy" | "all_proxy" | "no_proxy");
+        if text == "TERM" || is_proxy {
+            found.push((name.clone(), value.clone()));
+        } else if let Some(inner) = ["SINGULARITYENV_", "APPTAINERENV_", "SIFBUILDENV_"].iter().find_map(|prefix| text.strip_prefix(prefix)) {
+            found.push((OsString::from(inner), value.clone()));
+        }
+    }
+    found
+}
+
+/// Runs a job; what it changed is a new layer, whose contents lie below `work`. `None` for a read-only run.
+pub fn run(
+    job: Job<'_>,
+    filesystem: &mut Filesystem,
+    work: &Path,
+    engine: &Engine<'_>,
+    options: &Options,
+) -> Result<Option<(Held, PathBuf)>, BuildError> {
+    let ownership = engine.ownership();
+    filesystem.materialize(work, ownership, &mut |_| {})?;
+    let (upper, kernel) = (new_directory(work, "upper")?, new_directory(work, "kernel")?);
+    copy_root_metadata(&filesystem.tree, &upper, ownership)?;
+    let argv = through_environment(&filesystem.tree, &job.argv);
+    let mut lower = filesystem.directories();
+    if lower.is_empty() {
+        lower.push(new_directory(work, "empty")?);
+    }
+    let run = Run {
+        root: Root::Overlay { lower, upper: upper.clone(), work: kernel },
+        argv: argv.iter().map(OsString::from).collect(),
+        environment: job.environment,
+        working_directory: PathBuf::from("/"),
+        umask: 0o002,
+        binds: job.binds,
+        read_only_root: job.read_only,
+        host_name_resolution: job.host_name_resolution,
+        script: job.script.map(|(path, bytes)| sandbox::Script { path_in_root: PathBuf::from(path), bytes }),
+        step: job.subject.section.trim_start_matches('%').to_owned(),
+        log: work.join(format!("{}.log", job.subject.section.trim_start_matches('%'))),
+        standard_input: StandardInput::Inherit,
+        interactive: false,
+        temporary: work.to_path_buf(),
+    };
+    let outcome = sandbox::run(&run, engine.observer).map_err(|cause| BuildError::Sandbox {
+        section: job.subject.section.to_owned(),
+        place: job.subject.place.clone(),
+        cause,
+    })?;
+    if !outcome.is_success() {
+        return Err(failed(&job.subject, run, outcome, engine, options));
+    }
+    if job.read_only {
+        return Ok(None);
+    }
+    let layer = disk::scan(&upper, &ScanOptions { overlay: true })?;
+    let layer = if ownership == Ownership::IndexOnly { with_known_owners(layer, &filesystem.tree) } else { layer };
+    Ok(Some((Held { layer, contents: Contents::Directory(upper.clone()) }, upper)))
+}
+
+/// `%pre` and `%setup`: on the host, with the stage's root at `rootfs`.
+pub fn run_on_host(
+    script: &Script,
+    subject: Subject<'_>,
+    rootfs: &Path,
+    work: &Path,
+    engine: &Engine<'_>,
+    options: &Options,
+) -> Result<(), BuildError> {
+    let file = work.join(subject.section.trim_start_matches('%'));
+    std::fs::write(&file, &script.body).map_err(|cause| crate::store::StoreError::Path { action: "cannot write", path: file.clone(), cause })?;
+    let argv = script_argv(script, &file.to_string_lossy())
+        .map_err(|error| BuildError::Header { place: subject.place.clone(), cause: error.to_string() })?;
+    let mut environment = Vec::new();
+    for prefix in ["APPTAINER", "SINGULARITY"] {
+        environment.push((format!("{prefix}_ROOTFS").into(), rootfs.as_os_str().to_owned()));
+        environment.push((format!("{prefix}_ENVIRONMENT").into(), ENVIRONMENT_FILE.into()));
+    }
+    let run = sandbox::HostScript {
+        argv: argv.iter().map(OsString::from).collect(),
+        environment,
+        working_directory: options.directory.clone(),
+        step: subject.section.trim_start_matches('%').to_owned(),
+        log: file.with_extension("log"),
+        standard_input: StandardInput::Inherit,
+    };
+    let outcome = sandbox::host_script(&run, engine.observer).map_err(|cause| BuildError::Sandbox {
+        section: subject.section.to_owned(),
+        place: subject.place.clone(),
+        cause,
+    })?;
+    match outcome.is_success() {
+        true => Ok(()),
+        false => Err(BuildError::Script(Box::new(describe(&subject, outcome, None)))),
+    }
+}
+
+/// `%setup`: the stage's root is mounted at `rootfs` while the script runs on the host; what it changed is a layer.
+pub fn setup(
+    script: &Script,
+    subject: Subject<'_>,
+    rootfs: &Path,
+    filesystem: &mut Filesystem,
+    work: &Path,
+    engine: &Engine<'_>,
+    options: &Options,
+) -> Result<Held, BuildError> {
+    let ownership = engine.ownership();
+    filesystem.materialize(work, ownership, &mut |_| {})?;
+    let (upper, kernel) = (new_directory(work, "upper")?, new_directory(work, "kernel")?);
+    copy_root_metadata(&filesystem.tree, &upper, ownership)?;
+    let mut lower = filesystem.directories();
+    if lower.is_empty() {
+        lower.push(new_directory(work, "empty")?);
+    }
+    let root = Root::Overlay { lower, upper: upper.clone(), work: kernel };
+    let place = subject.place.clone();
+    let mounted = sandbox::mount_root(&root, rootfs).map_err(|cause| BuildError::Sandbox { section: "%setup".to_owned(), place, cause })?;
+    run_on_host(script, subject, rootfs, work, engine, options)?;
+    drop(mounted);
+    let layer = disk::scan(&upper, &ScanOptions { overlay: true })?;
+    let layer = if ownership == Ownership::IndexOnly { with_known_owners(layer, &filesystem.tree) } else { layer };
+    Ok(Held { layer, contents: Contents::Directory(upper) })
+}
+
+/// The image's environment files come first, as the runtime reads them before any program (facts §7.4).
+fn through_environment(tree: &Tree, argv: &[String]) -> Vec<String> {
+    const EXEC: &str = "/.singularity.d/actions/exec";
+    let there = matches!(tree.resolve(EXEC.as_bytes(), true), Ok((_, Some(_))));
+    let mut all: Vec<String> = if there { vec!["/bin/sh".to_owned(), EXEC.to_owned()] } else { Vec::new() };
+    all.extend(argv.iter().cloned());
+    all
+}
+
+fn failed(subject: &Subject<'_>, mut run: Run, outcome: Outcome, engine: &Engine<'_>, options: &Options) -> BuildError {
+    let failure = describe(subject, outcome, options.keep_failed.then(|| run.temporary.clone()));
+    if options.on_fail == OnFail::Shell {
+        use crate::event::Event;
+        let place = run.script.as_ref().map_or(String::new(), |script| format!("; the script is {}", script.path_in_root.display()));
+        engine.observer.observe(Event::Warning(format!(
+            "{} failed with {}: this is a shell in the state that it left{place}; leave with `exit`",
+            failure.section, failure.status
+        )));
+        run.argv = vec!["/bin/sh".into()];
+        run.interactive = true;
+        if let Err(error) = sandbox::run(&run, engine.observer) {
+            engine.observer.observe(Event::Warning(format!("no shell can be started: {error}")));
+        }
+    }
+    BuildError::Script(Box::new(failure))
+}
+
+fn describe(subject: &Subject<'_>, outcome: Outcome, kept: Option<PathBuf>) -> ScriptFailure {
+    let status = match outcome.ending {
+        Ending::Exited(code) => format!("exit status {code}"),
+        Ending::Signaled(signal) => match nix::sys::signal::Signal::try_from(signal) {
+            Ok(signal) => format!("signal {signal}"),
+            Err(_) => format!("signal {signal}"),
+        },
+    };
+    ScriptFailure {
+        section: subject.section.to_owned(),
+        place: subject.place.clone(),
+        status,
+        duration: outcome.duration,
+        command: outcome.last_command,
+        last_lines: outcome.last_lines,
+        log: outcome.log,
+        kept,
+    }
+}
+
+/// With one id the disk says that everything is root's; what lay below keeps the owner that its layer's index says.
+fn with_known_owners(mut layer: Layer, below: &Tree) -> Layer {
+    for entry in &mut layer.entries {
+        if let Change::Put(metadata, kind) = &mut entry.change
+            && let Some(id) = below.get(&entry.path)
+        {
+            let known = below.inode(id);
+            if std::mem::discriminant(kind) == std::mem::discriminant(&known.node.kind()) && (metadata.uid, metadata.gid) == (0, 0) {
+                (metadata.uid, metadata.gid) = (known.metadata.uid, known.metadata.gid);
+            }
+        }
+    }
+    layer
+}

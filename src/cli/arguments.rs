@@ -1,0 +1,270 @@
+//! The command line of `build`, in Apptainer's order and with its flag names (facts §3).
+
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Build an image from a definition file, an image, or a URI.
+#[derive(Args, Clone, Debug, Default)]
+pub struct BuildArguments {
+    /// Where the image goes
+    pub target: PathBuf,
+    /// A definition file, an image (SIF, squashfs, sandbox directory), or a URI such as docker://debian:12
+    pub spec: String,
+
+    /// Write a sandbox directory instead of a SIF
+    #[arg(short = 's', long)]
+    pub sandbox: bool,
+    /// Write an OCI image layout directory instead of a SIF
+    #[arg(long, conflicts_with = "sandbox")]
+    pub oci_layout: bool,
+    /// Replace an existing target; let the definition's labels and help replace the base's
+    #[arg(short = 'F', long)]
+    pub force: bool,
+    /// Run the definition over an existing sandbox (needs --sandbox)
+    #[arg(short = 'u', long)]
+    pub update: bool,
+    /// Do not run %test
+    #[arg(short = 'T', long)]
+    pub notest: bool,
+    /// Only these sections: all, none, or a list of pre, setup, files, help, labels, environment, runscript, startscript, test
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub section: Vec<String>,
+
+    /// Architecture of the image: amd64, arm64, ppc64le, …
+    #[arg(long)]
+    pub arch: Option<String>,
+    #[arg(long)]
+    pub arch_variant: Option<String>,
+
+    /// Value for {{ KEY }} in the definition, as KEY=VALUE; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub build_arg: Vec<String>,
+    /// File of KEY=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    pub build_arg_file: Option<PathBuf>,
+    /// Warn about build arguments that nothing uses, instead of failing
+    #[arg(long)]
+    pub warn_unused_build_args: bool,
+
+    /// Bind SOURCE[:DESTINATION[:ro]] into %post and %test; may be repeated, commas separate
+    #[arg(short = 'B', long, value_name = "SPEC")]
+    pub bind: Vec<String>,
+    /// Bind as type=bind,source=…,destination=…[,ro]; may be repeated
+    #[arg(long, value_name = "SPEC")]
+    pub mount: Vec<String>,
+    /// What a failed step leaves: nothing, or a shell in the state that it failed in
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub on_fail: OnFail,
+    /// Keep the directory of a failed step and print its path
+    #[arg(long, alias = "no-cleanup")]
+    pub keep_failed: bool,
+    /// How users and groups are emulated
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub id_mode: IdModeChoice,
+
+    /// Compression of the image: zstd, gzip, xz, lz4, none, each with :LEVEL where it has levels
+    #[arg(long, value_name = "NAME[:LEVEL]")]
+    pub compression: Option<String>,
+    /// Block size of the image in bytes, a power of two from 4096 to 1048576
+    #[arg(long, value_name = "BYTES")]
+    pub block_size: Option<u32>,
+    /// Threads to pack with [default: as many as this job may use]
+    #[arg(short = 'j', long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Equal bytes on every run: times are those of the base image's creation, unless SOURCE_DATE_EPOCH says otherwise
+    #[arg(long)]
+    pub reproducible: bool,
+
+    /// Forget earlier results: run every step
+    #[arg(long)]
+    pub no_reuse: bool,
+    /// Keep nothing between builds
+    #[arg(long)]
+    pub disable_cache: bool,
+    /// Directory for what is kept between builds
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Directory for work in flight
+    #[arg(long, value_name = "DIR")]
+    pub tmpdir: Option<PathBuf>,
+    /// Ask no network
+    #[arg(long)]
+    pub offline: bool,
+
+    /// Talk plain HTTP to registries
+    #[arg(long, alias = "nohttps")]
+    pub no_https: bool,
+    #[arg(long, value_name = "USER")]
+    pub docker_username: Option<String>,
+    #[arg(long, value_name = "PASSWORD", hide = true)]
+    pub docker_password: Option<String>,
+    /// Ask for user and password of the registry
+    #[arg(long)]
+    pub docker_login: bool,
+    /// Socket of the Docker (or podman) service, for docker-daemon:
+    #[arg(long, value_name = "URL")]
+    pub docker_host: Option<String>,
+    /// File with registry credentials, in Docker's format
+    #[arg(long, value_name = "FILE")]
+    pub authfile: Option<PathBuf>,
+
+    /// Keyring to check a distribution's signature with; may be repeated [default: the host's]
+    #[arg(long, value_name = "FILE")]
+    pub keyring: Vec<PathBuf>,
+    /// Accept a mirror whose signed index has expired
+    #[arg(long)]
+    pub ignore_valid_until: bool,
+    /// Variant of a Debian base: minbase, buildd, or default
+    #[arg(long, value_name = "NAME", default_value = "minbase")]
+    pub debian_variant: String,
+
+    #[command(flatten)]
+    pub accepted: AcceptedArguments,
+}
+
+/// Apptainer's flags that change nothing here, or that are refused with the reason; `README.md` has the table.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AcceptedArguments {
+    /// Accepted: builds are always fakeroot for a user without privileges
+    #[arg(short = 'f', long, help_heading = "Accepted for compatibility")]
+    pub fakeroot: bool,
+    /// Accepted: files are always readable to the packer
+    #[arg(long, help_heading = "Accepted for compatibility")]
+    pub fix_perms: bool,
+    /// Accepted: no setuid program is used
+    #[arg(long, help_heading = "Accepted for compatibility")]
+    pub userns: bool,
+    /// Accepted: the root filesystem of %test is always discarded
+    #[arg(long, help_heading = "Accepted for compatibility")]
+    pub writable_tmpfs: bool,
+    #[arg(long, hide = true)]
+    pub json: bool,
+    #[arg(long, hide = true)]
+    pub ignore_subuid: bool,
+    #[arg(long, hide = true)]
+    pub ignore_fakeroot_command: bool,
+    #[arg(long, hide = true)]
+    pub ignore_proot: bool,
+    #[arg(long, hide = true)]
+    pub ignore_userns: bool,
+    #[arg(short = 'e', long, hide = true)]
+    pub encrypt: bool,
+    #[arg(long, hide = true)]
+    pub passphrase: bool,
+    #[arg(long, hide = true)]
+    pub pem_path: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    pub data: bool,
+    #[arg(long, hide = true)]
+    pub nv: bool,
+    #[arg(long, hide = true)]
+    pub nvccli: bool,
+    #[arg(long, hide = true)]
+    pub rocm: bool,
+    #[arg(long, hide = true)]
+    pub compat32: bool,
+    #[arg(long, hide = true)]
+    pub remote: bool,
+    #[arg(long, hide = true)]
+    pub library: Option<String>,
+    #[arg(long, hide = true)]
+    pub mksquashfs_args: Option<String>,
+    #[arg(long, hide = true)]
+    pub buildkit_host: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnFail {
+    #[default]
+    Clean,
+    Shell,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum IdModeChoice {
+    #[default]
+    Auto,
+    Root,
+    Range,
+    Single,
+}
+
+/// A variable of the environment under its three prefixes, the first set one wins.
+pub fn lookup(name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    ["SIFBUILD_", "APPTAINER_", "SINGULARITY_"].iter().find_map(|prefix| variable(&format!("{prefix}{name}")))
+}
+
+impl BuildArguments {
+    /// Fills what the command line left open from the environment (facts §3, column "env").
+    pub fn fill(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        let text = |name: &str| lookup(name, variable);
+        let yes = |name: &str| text(name).is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        for (flag, name) in [
+            (&mut self.sandbox, "SANDBOX"),
+            (&mut self.force, "FORCE"),
+            (&mut self.update, "UPDATE"),
+            (&mut self.notest, "NOTEST"),
+            (&mut self.disable_cache, "DISABLE_CACHE"),
+            (&mut self.keep_failed, "NO_CLEANUP"),
+            (&mut self.reproducible, "REPRODUCIBLE"),
+            (&mut self.no_https, "NO_HTTPS"),
+            (&mut self.docker_login, "DOCKER_LOGIN"),
+            (&mut self.offline, "OFFLINE"),
+            (&mut self.no_reuse, "NO_REUSE"),
+        ] {
+            *flag |= yes(name);
+        }
+        self.no_https |= yes("NOHTTPS");
+        let or = |value: &mut Option<String>, name: &str, bare: bool| {
+            if value.is_none() {
+                *value = text(name).or_else(|| bare.then(|| variable(name)).flatten()).filter(|value| !value.is_empty());
+            }
+        };
+        or(&mut self.arch, "BUILD_ARCH", false);
+        or(&mut self.arch_variant, "BUILD_ARCH_VARIANT", false);
+        or(&mut self.docker_username, "DOCKER_USERNAME", true);
+        or(&mut self.docker_password, "DOCKER_PASSWORD", true);
+        or(&mut self.docker_host, "DOCKER_HOST", true);
+        or(&mut self.compression, "COMPRESSION", false);
+        or(&mut self.accepted.mksquashfs_args, "MKSQUASHFS_ARGS", false);
+        for (value, name) in [(&mut self.authfile, "AUTH_FILE"), (&mut self.tmpdir, "TMPDIR"), (&mut self.cache_dir, "CACHEDIR")] {
+            if value.is_none() {
+                *value = text(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+            }
+        }
+        if self.section.is_empty() {
+            self.section = text("SECTION").map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default();
+        }
+        self.mount.extend(text("MOUNT").iter().flat_map(|list| list.lines()).map(str::to_owned));
+        self.bind.extend(text("BIND").or_else(|| text("BINDPATH")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_prefix_wins_over_apptainers_over_singularitys() {
+        let set = |name: &str| match name {
+            "SINGULARITY_TMPDIR" => Some("/s".to_owned()),
+            "APPTAINER_TMPDIR" => Some("/a".to_owned()),
+            "APPTAINER_FORCE" => Some("true".to_owned()),
+            "APPTAINER_NOTEST" => Some("no".to_owned()),
+            "DOCKER_USERNAME" => Some("bob".to_owned()),
+            _ => None,
+        };
+        let mut arguments = BuildArguments::default();
+        arguments.fill(&set);
+        assert_eq!(arguments.tmpdir, Some(PathBuf::from("/a")));
+        assert!(arguments.force && !arguments.notest);
+        assert_eq!(arguments.docker_username.as_deref(), Some("bob"));
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment() {
+        let mut arguments = BuildArguments { arch: Some("arm64".to_owned()), ..BuildArguments::default() };
+        arguments.fill(&|name| (name == "SIFBUILD_BUILD_ARCH").then(|| "amd64".to_owned()));
+        assert_eq!(arguments.arch.as_deref(), Some("arm64"));
+    }
+}

@@ -1,0 +1,334 @@
+//! `sifbuild build`: from the command line to [`crate::build::build`], and its outcome to text and exit code.
+
+use super::arguments::{BuildArguments, IdModeChoice, OnFail};
+use super::progress::Terminal;
+use super::{GlobalArguments, exit, exit_code, render_error, session};
+use crate::agent::{debian, docker, local};
+use crate::arch::Arch;
+use crate::build::{self, BuildError, Connections, Engine, Form, Options};
+use crate::deb::pin::Variant;
+use crate::definition::{self, Arguments, Definition, render};
+use crate::diagnostic::Severity;
+use crate::event::{Event, Observer};
+use crate::fetch::auth::{Credentials, Secret};
+use crate::fetch::http::{Client, ClientOptions};
+use crate::fetch::registry::configuration::Configuration;
+use crate::pins::Pins;
+use crate::plan::{self, Sections};
+use crate::sandbox::{self, Bind, IdMode, IdModeRequest};
+use crate::squashfs::Compression;
+use crate::store::Store;
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+
+/// What stops a command before or in its work: one line or more, and the exit code.
+pub struct Stop {
+    pub text: String,
+    pub code: u8,
+}
+
+impl Stop {
+    fn usage(text: impl Into<String>) -> Stop {
+        Stop { text: text.into(), code: exit::USAGE }
+    }
+}
+
+impl From<BuildError> for Stop {
+    fn from(error: BuildError) -> Stop {
+        Stop { text: error.to_string(), code: exit_code(&error) }
+    }
+}
+
+pub fn run(arguments: BuildArguments, global: &GlobalArguments) -> u8 {
+    let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
+    finish(with_engine(arguments, &terminal, &|definition, engine, options| Ok(build::build(definition, engine, options)?)))
+}
+
+/// Renders what stopped a command.
+pub fn finish(result: Result<(), Stop>) -> u8 {
+    match result {
+        Ok(()) => exit::SUCCESS,
+        Err(stop) => {
+            if !stop.text.is_empty() {
+                render_error(&stop.text);
+            }
+            stop.code
+        }
+    }
+}
+
+/// What is done with a definition once everything is in place.
+pub type Work<'a> = &'a dyn Fn(&Definition, &Engine<'_>, &Options) -> Result<(), Stop>;
+
+/// Reads the definition, enters the namespaces, opens the store, and does the work.
+pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Work<'_>) -> Result<(), Stop> {
+    let variable = |name: &str| std::env::var(name).ok();
+    arguments.fill(&variable);
+    refuse_or_accept(&arguments, terminal)?;
+    let definition = read_definition(&arguments, terminal)?;
+    let mut options = options(&arguments)?;
+    // Invariant: no thread has been started yet; a user namespace can only be entered by a single one.
+    let id_mode = enter(&arguments, build::executes(&definition, arguments.notest), terminal)?;
+    let temporary;
+    let cache = if arguments.disable_cache {
+        let parent = arguments.tmpdir.clone().unwrap_or_else(std::env::temp_dir);
+        temporary = tempfile::Builder::new()
+            .prefix("sifbuild-")
+            .tempdir_in(&parent)
+            .map_err(|error| Stop { text: format!("cannot make a directory in {}: {error}", parent.display()), code: exit::OUTPUT })?;
+        temporary.path().to_path_buf()
+    } else {
+        session::cache_directory(arguments.cache_dir.as_deref())
+    };
+    let store = Store::open(&cache, &session::store_mode()).map_err(|error| Stop { text: error.to_string(), code: exit::OUTPUT })?;
+    options.debian.answers = Some(cache.join("1/answers"));
+    let connect = || connections(&arguments);
+    let engine = Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections: OnceCell::new() };
+    let done = work(&definition, &engine, &options);
+    if arguments.disable_cache {
+        drop(store);
+        // Files of subordinate ids are removed here, as root of the namespace.
+        let _ = crate::disk::remove_tree(&cache);
+    }
+    done
+}
+
+/// Apptainer's flags that have no meaning here: one clear line, or the reason why not (README, "Flags").
+fn refuse_or_accept(arguments: &BuildArguments, terminal: &dyn Observer) -> Result<(), Stop> {
+    let accepted = &arguments.accepted;
+    let refused = [
+        (accepted.encrypt || accepted.passphrase || accepted.pem_path.is_some(), "--encrypt", "encrypted images cannot be written yet; build without it and encrypt with Apptainer"),
+        (accepted.data, "--data", "data images cannot be written yet"),
+        (accepted.nv || accepted.nvccli || accepted.rocm, "--nv, --nvccli and --rocm", "no host library enters the sandbox; run the GPU tests with the finished image"),
+        (accepted.remote, "--remote", "there is no remote builder; build locally without it"),
+        (arguments.update, "--update", "an existing sandbox is not changed in place; use it as `Bootstrap: localimage` and build anew"),
+    ];
+    if let Some((_, flag, reason)) = refused.iter().find(|(given, _, _)| *given) {
+        return Err(Stop::usage(format!("{flag}: {reason}")));
+    }
+    let idle = [
+        (accepted.json, "--json", "the definition is read as text"),
+        (accepted.ignore_subuid, "--ignore-subuid", "use --id-mode single"),
+        (accepted.ignore_fakeroot_command, "--ignore-fakeroot-command", "no fakeroot program is used"),
+        (accepted.ignore_proot, "--ignore-proot", "no proot is used"),
+        (accepted.ignore_userns, "--ignore-userns", "user namespaces are the only way here"),
+        (accepted.library.is_some(), "--library", "library:// bases are not built in yet"),
+        (accepted.mksquashfs_args.is_some(), "--mksquashfs-args", "no mksquashfs is used; see --compression and --block-size"),
+        (accepted.buildkit_host.is_some(), "--buildkit-host", "no buildkit is used"),
+        (accepted.compat32, "--compat32", "no host library enters the sandbox"),
+    ];
+    for (_, flag, reason) in idle.iter().filter(|(given, _, _)| *given) {
+        terminal.observe(Event::Info(format!("{flag} has no effect: {reason}")));
+    }
+    Ok(())
+}
+
+/// The definition that SPEC stands for: a URI, an image, or a file.
+pub fn read_definition(arguments: &BuildArguments, terminal: &dyn Observer) -> Result<Definition, Stop> {
+    let spec = &arguments.spec;
+    if let Some((scheme, rest)) = definition::parse_spec_uri(spec) {
+        let parsed = Definition::from_uri(scheme, rest);
+        return parsed.definition.ok_or_else(|| Stop { text: render::text(&parsed.diagnostics, false), code: exit::DEFINITION });
+    }
+    let path = Path::new(spec);
+    if let Ok(Some(_)) = local::recognise(path) {
+        return Ok(Definition::from_image(spec));
+    }
+    let bytes = std::fs::read(path)
+        .map_err(|cause| Stop::from(BuildError::ReadDefinition { path: path.to_path_buf(), cause }))?;
+    let faults = |text: String| Stop { text, code: exit::DEFINITION };
+    let source = definition::read_text(spec, bytes).map_err(|diagnostic| faults(render::text(&[*diagnostic], false)))?;
+    let mut given = Arguments::default();
+    given.warn_unused = arguments.warn_unused_build_args;
+    let mut diagnostics = Vec::new();
+    if let Some(file) = &arguments.build_arg_file {
+        let bytes = std::fs::read(file).map_err(|error| Stop::usage(format!("cannot read the build argument file {}: {error}", file.display())))?;
+        let text = definition::read_text(&file.to_string_lossy(), bytes).map_err(|diagnostic| faults(render::text(&[*diagnostic], false)))?;
+        diagnostics.extend(given.add_file(&text));
+    }
+    for text in &arguments.build_arg {
+        given.add(text).map_err(|error| Stop::usage(error.to_string()))?;
+    }
+    let parsed = definition::parse(&source, &given);
+    diagnostics.extend(parsed.diagnostics);
+    // Lints are `check`'s; here what stops the build, and the warnings that Apptainer gives.
+    let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(|found| found.severity == Severity::Error);
+    match parsed.definition {
+        Some(definition) if errors.is_empty() => {
+            for warning in warnings.iter().filter(|found| found.severity == Severity::Warning) {
+                terminal.observe(Event::Detail(format!("{}: {}", warning.code, warning.message)));
+            }
+            Ok(definition)
+        }
+        _ => Err(faults(render::text(&errors, false))),
+    }
+}
+
+fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
+    let arch = match &arguments.arch {
+        Some(name) => Arch::parse(name).ok_or_else(|| Stop::usage(format!("--arch {name}: unknown architecture; known are {}", Arch::ALL.iter().map(|arch| arch.oci()).collect::<Vec<_>>().join(", "))))?,
+        None => Arch::host(),
+    };
+    let sections = match arguments.section.as_slice() {
+        [] => Sections::all(),
+        list => Sections::parse(list.iter().map(String::as_str)).map_err(|error| Stop::usage(format!("--section: {error}")))?,
+    };
+    let compression = match &arguments.compression {
+        Some(text) => parse_compression(text).ok_or_else(|| Stop::usage(format!("--compression {text}: known are zstd, gzip, xz, lz4 and none, with a level where they have levels: zstd:9")))?,
+        None => Compression::default(),
+    };
+    let variant = Variant::parse(&arguments.debian_variant)
+        .ok_or_else(|| Stop::usage(format!("--debian-variant {}: known are minbase, buildd and default", arguments.debian_variant)))?;
+    let now = session::now();
+    let mut epoch = session::source_date_epoch().map_err(Stop::usage)?;
+    if epoch.is_none() && arguments.reproducible {
+        epoch = Some(0);
+    }
+    let debian = debian::Options {
+        variant,
+        keyrings: arguments.keyring.clone(),
+        ignore_valid_until: arguments.ignore_valid_until,
+        ..debian::Options::default()
+    };
+    Ok(Options {
+        target: arguments.target.clone(),
+        form: match (arguments.sandbox, arguments.oci_layout) {
+            (true, _) => Form::Sandbox,
+            (_, true) => Form::OciLayout,
+            _ => Form::Sif,
+        },
+        force: arguments.force,
+        notest: arguments.notest,
+        sections,
+        arch,
+        variant: arguments.arch_variant.clone(),
+        binds: binds(arguments)?,
+        on_fail: if arguments.on_fail == OnFail::Shell { build::OnFail::Shell } else { build::OnFail::Clean },
+        keep_failed: arguments.keep_failed,
+        reuse: !arguments.no_reuse,
+        offline: arguments.offline,
+        compression,
+        block_size: arguments.block_size.unwrap_or(131_072),
+        threads: arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 256),
+        epoch,
+        reproducible: arguments.reproducible,
+        now,
+        directory: std::env::current_dir().map_err(|error| Stop::usage(format!("the current directory cannot be used: {error}")))?,
+        environment: std::env::vars_os().collect(),
+        docker_host: arguments.docker_host.clone(),
+        debian: debian.with_environment(|name| std::env::var(name).ok()),
+        concurrency: super::arguments::lookup("DOWNLOAD_CONCURRENCY", &|name| std::env::var(name).ok())
+            .and_then(|text| text.parse().ok())
+            .filter(|count| (1..=64).contains(count))
+            .unwrap_or(docker::CONCURRENCY),
+        lock: Pins::default(),
+    })
+}
+
+/// `NAME[:LEVEL]`.
+fn parse_compression(text: &str) -> Option<Compression> {
+    let (name, level) = match text.split_once(':') {
+        Some((name, level)) => (name, Some(level.parse::<u32>().ok()?)),
+        None => (text, None),
+    };
+    match (name, level) {
+        ("zstd", level) => Some(Compression::Zstd { level: level.unwrap_or(6) }),
+        ("gzip", level) => Some(Compression::Gzip { level: level.unwrap_or(6) }),
+        ("xz", None) => Some(Compression::Xz),
+        ("lz4", None) => Some(Compression::Lz4),
+        ("none", None) => Some(Compression::None),
+        _ => None,
+    }
+}
+
+/// `--bind` (commas separate) and `--mount`.
+fn binds(arguments: &BuildArguments) -> Result<Vec<Bind>, Stop> {
+    let mut binds = Vec::new();
+    for spec in arguments.bind.iter().flat_map(|specs| specs.split(',')).filter(|spec| !spec.is_empty()) {
+        let parts: Vec<&str> = spec.split(':').collect();
+        let (source, destination, read_only) = match parts.as_slice() {
+            [source] => (*source, *source, false),
+            [source, destination] => (*source, *destination, false),
+            [source, destination, "ro"] => (*source, *destination, true),
+            [source, destination, "rw"] => (*source, *destination, false),
+            _ => return Err(Stop::usage(format!("--bind {spec}: it is SOURCE[:DESTINATION[:ro|rw]]"))),
+        };
+        binds.push(bind(source, destination, read_only, spec)?);
+    }
+    for spec in arguments.mount.iter().filter(|spec| !spec.trim().is_empty()) {
+        let mut fields = std::collections::BTreeMap::new();
+        for field in spec.split(',') {
+            let (name, value) = field.split_once('=').unwrap_or((field, ""));
+            fields.insert(name.trim(), value.trim());
+        }
+        let get = |names: &[&str]| names.iter().find_map(|name| fields.get(name)).copied();
+        let (Some("bind"), Some(source), Some(destination)) = (get(&["type"]), get(&["source", "src"]), get(&["destination", "dst", "target"])) else {
+            return Err(Stop::usage(format!("--mount {spec}: it is type=bind,source=…,destination=…[,ro]")));
+        };
+        binds.push(bind(source, destination, get(&["ro", "readonly"]).is_some(), spec)?);
+    }
+    Ok(binds)
+}
+
+fn bind(source: &str, destination: &str, read_only: bool, spec: &str) -> Result<Bind, Stop> {
+    let source = std::path::absolute(source).map_err(|error| Stop::usage(format!("bind {spec}: {error}")))?;
+    if !source.exists() {
+        return Err(Stop::usage(format!("bind {spec}: {} does not exist on this host", source.display())));
+    }
+    if !destination.starts_with('/') {
+        return Err(Stop::usage(format!("bind {spec}: the destination must be an absolute path in the image")));
+    }
+    Ok(Bind { source, destination: PathBuf::from(destination), read_only })
+}
+
+/// Where nothing is executed, no namespace is needed; one is taken where it can be had, so that a sandbox gets its owners.
+fn enter(arguments: &BuildArguments, executes: bool, terminal: &dyn Observer) -> Result<plan::IdMode, Stop> {
+    let request = match arguments.id_mode {
+        IdModeChoice::Auto if arguments.accepted.ignore_subuid => IdModeRequest::Single,
+        IdModeChoice::Auto => IdModeRequest::Auto,
+        IdModeChoice::Root => IdModeRequest::Root,
+        IdModeChoice::Range => IdModeRequest::Range,
+        IdModeChoice::Single => IdModeRequest::Single,
+    };
+    let entered = match sandbox::enter(request) {
+        Ok(entered) => entered,
+        Err(error) if executes || request != IdModeRequest::Auto => return Err(Stop { text: error.to_string(), code: exit::SANDBOX }),
+        Err(_) => return Ok(plan::IdMode::Single),
+    };
+    sandbox::install_interrupt(|signal| render_error(&format!("interrupted by {signal}; nothing is left behind")))
+        .map_err(|error| Stop { text: format!("signals cannot be handled: {error}"), code: exit::SANDBOX })?;
+    entered.notes.iter().for_each(|note| terminal.observe(Event::Detail(note.clone())));
+    Ok(match entered.mode {
+        IdMode::Root => plan::IdMode::Root,
+        IdMode::Range => plan::IdMode::Range,
+        IdMode::Single | IdMode::None => {
+            if executes {
+                terminal.observe(Event::Info("Only one user id is available here: owners other than root are kept from the base, but cannot be changed by scripts".to_owned()));
+            }
+            plan::IdMode::Single
+        }
+    })
+}
+
+fn connections(arguments: &BuildArguments) -> Result<Connections, BuildError> {
+    let fault = |cause: String| BuildError::Base { place: arguments.spec.clone(), cause };
+    let variable = |name: &str| std::env::var(name).ok();
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let client = ClientOptions {
+        certificate_directories: ClientOptions::usual_certificate_directories(home.as_deref()),
+        ..ClientOptions::default()
+    };
+    let mut credentials = Credentials::from_environment(&variable);
+    if let Some(file) = &arguments.authfile {
+        credentials.authfile = Some(file.clone());
+    }
+    if let (Some(user), Some(password)) = (&arguments.docker_username, &arguments.docker_password) {
+        credentials.explicit = Some((user.clone(), Secret::new(password)));
+    }
+    Ok(Connections {
+        fetch: Box::new(Client::new(client).map_err(|error| fault(error.to_string()))?),
+        credentials,
+        configuration: Configuration::from_environment(&variable).map_err(|error| fault(error.to_string()))?,
+        no_https: arguments.no_https,
+    })
+}

@@ -1,0 +1,260 @@
+//! What is kept between builds, in one directory:
+//!
+//! ```text
+//! VERSION/                 "1": the layout; another version lives beside it
+//!   lock                   builds hold it shared, collection holds it exclusive
+//!   blobs/sha256/HEX       archives as downloaded: layers, .deb files; verified
+//!   steps/MODE/HEX/        a step's result, named by the digest of its key document
+//!     document             the key document (for `why`)
+//!     index                the layer's index, canonical text (crate::tree::text)
+//!     chain                digests of the results below it, bottom first
+//!     oci-config.json      attachments: what else a step found out
+//!     root/                the layer's contents: a directory that overlay takes as lower
+//!   work/NAME/             builds in flight; each locked by its owner, swept when the lock is free
+//! ```
+//!
+//! `MODE` is the id mode (`root`, `range-START`, `single`): files on disk are owned through its map, so that results of one mode
+//! do not serve another. Everything below `blobs` and `steps` is written beside its place and renamed, and immutable from then on;
+//! so many jobs may share one store, on a network filesystem too: no database, no reliance on a lock for correctness of a read.
+
+mod checkout;
+mod contents;
+
+pub use checkout::{Ownership, check_out, lay_out, set_metadata};
+pub use contents::{Contents, Held, Origin, Shadow};
+
+use crate::digest::Digest;
+use crate::tree::{Layer, text};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Refusals of the store, each naming its path.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{action} {path}: {cause}", path = path.display())]
+    Path { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("the store's record {path} is damaged: {cause}; remove it with `sifbuild cache clean`", path = path.display())]
+    Damaged { path: PathBuf, cause: String },
+    #[error("the layers do not fit on each other: {0}")]
+    Apply(#[from] crate::tree::ApplyError),
+    #[error("{subject}: {cause}")]
+    Read { subject: String, cause: String },
+}
+
+pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |cause| StoreError::Path { action, path: path.to_path_buf(), cause }
+}
+
+/// An opened store.
+pub struct Store {
+    root: PathBuf,
+    mode: String,
+    _lock: File,
+}
+
+/// How much one kind of content takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub entries: u64,
+    /// Bytes of file contents.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Opens, and makes where absent, the store below `root` for one id mode, and holds its lock shared.
+    pub fn open(root: &Path, mode: &str) -> Result<Store, StoreError> {
+        let root = root.join("1");
+        for folder in ["blobs/sha256", "steps", "work"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).map_err(at("cannot make the store's directory", &path))?;
+        }
+        let path = root.join("steps").join(mode);
+        fs::create_dir_all(&path).map_err(at("cannot make the store's directory", &path))?;
+        let lock = open_lock(&root)?;
+        // A filesystem without locks (Lustre without flock) is served too: collection is then refused, reading is safe without.
+        let _ = lock.lock_shared();
+        Ok(Store { root, mode: mode.to_owned(), _lock: lock })
+    }
+
+    /// Directory of content-addressed archives (`sha256/HEX` below it).
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Directory for builds in flight.
+    pub fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    fn step(&self, key: &Digest) -> PathBuf {
+        self.root.join("steps").join(&self.mode).join(key.hex())
+    }
+
+    /// Whether a step's result is here, and all results below it.
+    pub fn recalls(&self, key: &Digest) -> bool {
+        let here = |key: &Digest| self.step(key).join("index").exists();
+        self.chain(key).is_ok_and(|chain| chain.iter().all(here))
+    }
+
+    /// The results that make up the filesystem after a step: those below it, bottom first, and its own.
+    pub fn chain(&self, key: &Digest) -> Result<Vec<Digest>, StoreError> {
+        let path = self.step(key).join("chain");
+        let text = fs::read_to_string(&path).map_err(at("cannot read", &path))?;
+        let below: Result<Vec<Digest>, _> = text.lines().map(str::parse).collect();
+        let mut chain = below.map_err(|error| StoreError::Damaged { path, cause: error.to_string() })?;
+        chain.push(key.clone());
+        Ok(chain)
+    }
+
+    /// What was kept beside a result under this name.
+    pub fn attachment(&self, key: &Digest, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.step(key).join(name)).ok()
+    }
+
+    /// The result of a step that succeeded before.
+    pub fn recall(&self, key: &Digest) -> Result<Option<Held>, StoreError> {
+        let path = self.step(key);
+        let index = path.join("index");
+        let bytes = match fs::read_to_string(&index) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at("cannot read", &index)(error)),
+        };
+        let layer = text::parse(&bytes)
+            .map_err(|error| StoreError::Damaged { path: index.clone(), cause: error.to_string() })?;
+        // The time of last use; collection takes the oldest first. A read-only store still serves.
+        let _ = File::open(&index).and_then(|file| file.set_modified(SystemTime::now()));
+        Ok(Some(Held { layer, contents: Contents::Directory(path.join("root")) }))
+    }
+
+    /// The key document under which a result was kept.
+    pub fn document(&self, key: &Digest) -> Option<String> {
+        fs::read_to_string(self.step(key).join("document")).ok()
+    }
+
+    /// All key documents kept, for the nearest-neighbour comparison of `why`.
+    pub fn documents(&self) -> Vec<String> {
+        let folder = self.root.join("steps").join(&self.mode);
+        let mut documents: Vec<String> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path().join("document")).ok())
+            .collect();
+        documents.sort();
+        documents
+    }
+
+    /// Keeps a step's result: moves the directory `root` (on the store's filesystem) into place.
+    /// When another build was faster, its result is taken and this one removed.
+    pub fn remember(
+        &self,
+        key: &Digest,
+        document: &str,
+        layer: &Layer,
+        root: &Path,
+        chain: &[Digest],
+        attachments: &[(&str, &[u8])],
+    ) -> Result<Held, StoreError> {
+        let place = self.step(key);
+        let parent = place.parent().unwrap_or(&self.root).to_path_buf();
+        let draft = tempfile::Builder::new()
+            .prefix(".draft-")
+            .tempdir_in(&parent)
+            .map_err(at("cannot make a directory in", &parent))?;
+        let chain: String = chain.iter().map(|below| format!("{below}\n")).collect();
+        let index = text::write(layer);
+        let own = [("document", document.as_bytes()), ("index", index.as_bytes()), ("chain", chain.as_bytes())];
+        for (name, content) in own.iter().chain(attachments) {
+            let path = draft.path().join(name);
+            fs::write(&path, content).map_err(at("cannot write", &path))?;
+        }
+        let inner = draft.path().join("root");
+        fs::rename(root, &inner).map_err(at("cannot move into the store", root))?;
+        // A result whose chain was broken by a collection is made anew.
+        if place.exists() && !self.recalls(key) {
+            let _ = crate::disk::remove_tree(&place);
+        }
+        match fs::rename(draft.path(), &place) {
+            Ok(()) => {
+                let _ = draft.keep();
+            }
+            Err(_) if place.join("index").exists() => {
+                let _ = crate::disk::remove_tree(&draft.keep());
+            }
+            Err(error) => return Err(at("cannot keep", &place)(error)),
+        }
+        Ok(Held { layer: layer.clone(), contents: Contents::Directory(place.join("root")) })
+    }
+
+    /// What archives and step results take, in this order.
+    pub fn usage(&self) -> (Usage, Usage) {
+        (measure(&self.root.join("blobs/sha256")), measure(&self.root.join("steps").join(&self.mode)))
+    }
+
+    /// Removes results and archives, least recently used first, until at most `limit` bytes are left.
+    /// Waits for no one: `Ok(None)` when builds hold the store.
+    pub fn collect(root: &Path, mode: &str, limit: u64) -> Result<Option<Usage>, StoreError> {
+        let root = root.join("1");
+        let lock = match open_lock(&root) {
+            Ok(lock) => lock,
+            Err(StoreError::Path { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+                return Ok(Some(Usage::default()));
+            }
+            Err(error) => return Err(error),
+        };
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(at("cannot lock", &root)(error)),
+        }
+        let mut found = Vec::new();
+        for folder in [root.join("blobs/sha256"), root.join("steps").join(mode)] {
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let used = [path.join("index"), path.clone()]
+                    .iter()
+                    .find_map(|path| fs::symlink_metadata(path).and_then(|meta| meta.modified()).ok());
+                found.push((used, measure(&path).bytes, path));
+            }
+        }
+        found.sort();
+        let mut total: u64 = found.iter().map(|(_, bytes, _)| bytes).sum();
+        let mut removed = Usage::default();
+        for (_, bytes, path) in found {
+            if total <= limit {
+                break;
+            }
+            crate::disk::remove_tree(&path).map_err(|error| StoreError::Read {
+                subject: path.display().to_string(),
+                cause: error.to_string(),
+            })?;
+            total -= bytes;
+            removed.entries += 1;
+            removed.bytes += bytes;
+        }
+        Ok(Some(removed))
+    }
+}
+
+fn open_lock(root: &Path) -> Result<File, StoreError> {
+    let path = root.join("lock");
+    File::options().create(true).truncate(false).write(true).open(&path).map_err(at("cannot open", &path))
+}
+
+fn measure(path: &Path) -> Usage {
+    let mut usage = Usage::default();
+    let mut pending = vec![path.to_path_buf()];
+    while let Some(path) = pending.pop() {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if metadata.is_dir() {
+            pending.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else {
+            usage.entries += 1;
+            usage.bytes += metadata.len();
+        }
+    }
+    usage
+}
