@@ -30,7 +30,14 @@ pub fn pin(url: &str, blobs: &Path, fetch: &dyn Fetch, observer: &dyn Observer) 
         .tempdir_in(blobs)
         .map_err(|cause| BusyboxError::Keep { path: blobs.to_path_buf(), cause })?;
     let file = draft.path().join("busybox");
-    let got = download(fetch, &[parse_url(url)?], &file, &Expected { most: Some(MAXIMUM_SIZE), ..Expected::default() }, observer, "busybox")?;
+    let got = download(
+        fetch,
+        &[parse_url(url)?],
+        &file,
+        &Expected { most: Some(MAXIMUM_SIZE), ..Expected::default() },
+        observer,
+        "busybox",
+    )?;
     let place = place(blobs, &got.digest);
     std::fs::rename(&file, &place).map_err(|cause| BusyboxError::Keep { path: place.clone(), cause })?;
     Ok(got.digest)

@@ -5,7 +5,7 @@
 //!
 //! Sources: facts §2.2, §6.2.
 
-use super::blob::{ImageBase, LayerBlob};
+use super::ImageBase;
 use crate::definition::RegistryBase;
 use crate::digest::{Digest, Hasher};
 use crate::event::{Event, Observer};
@@ -15,6 +15,7 @@ use crate::oci::MAXIMUM_DOCUMENT;
 use crate::oci::config::{self, ConfigError};
 use crate::oci::manifest::{self, Descriptor, Document, Manifest, ManifestError, Target};
 use crate::oci::reference::{Reference, ReferenceError};
+use crate::store::LayerBlob;
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};

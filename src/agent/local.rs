@@ -88,7 +88,8 @@ pub fn provide(path: &Path, kind: LocalKind) -> Result<LocalBase, LocalError> {
         }
         LocalKind::Squashfs => {
             let mut file = File::open(path).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
-            let size = file.seek(SeekFrom::End(0)).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
+            let size =
+                file.seek(SeekFrom::End(0)).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
             open_squashfs(path, file, 0, size).map(|held| LocalBase { held, oci_config: None })
         }
         LocalKind::Sif => provide_sif(path),

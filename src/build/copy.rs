@@ -3,7 +3,7 @@
 use super::BuildError;
 use super::glob::{self, Listing};
 use crate::definition::FileEntry;
-use crate::store::{Held, Contents, Origin};
+use crate::store::{Contents, Held, Origin};
 use crate::tree::{Body, Change, Entry, InodeId, Kind, Layer, Metadata, Node, Source, Tree, TreePath};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -153,14 +153,18 @@ impl Copy {
             return self.add(entry, &target, Change::Put(new, Kind::Fifo));
         }
         if !kind.is_file() {
-            return Err(self.fault(entry, format!("{} is a device or a socket; %files copies files, directories and links", path.display())));
+            return Err(self.fault(
+                entry,
+                format!("{} is a device or a socket; %files copies files, directories and links", path.display()),
+            ));
         }
         self.origins.insert(target.clone(), Origin::Host(path.to_path_buf()));
         self.add(entry, &target, Change::Put(new, Kind::File { size: metadata.len(), body: Body::Stored }))
     }
 
     fn list_host(&self, entry: &FileEntry, path: &Path) -> Result<Vec<(Vec<u8>, PathBuf, fs::Metadata)>, BuildError> {
-        let fault = |path: &Path, error: std::io::Error| self.fault(entry, format!("cannot read {}: {error}", path.display()));
+        let fault =
+            |path: &Path, error: std::io::Error| self.fault(entry, format!("cannot read {}: {error}", path.display()));
         let mut found = Vec::new();
         for child in fs::read_dir(path).map_err(|error| fault(path, error))? {
             let child = child.map_err(|error| fault(path, error))?;
@@ -195,7 +199,9 @@ impl Copy {
                 }
                 return Ok(());
             }
-            Node::File { size, source: Source::Inline(bytes) } => Kind::File { size: *size, body: Body::Inline(Arc::clone(bytes)) },
+            Node::File { size, source: Source::Inline(bytes) } => {
+                Kind::File { size: *size, body: Body::Inline(Arc::clone(bytes)) }
+            }
             Node::File { size, source: Source::Layer { layer, path } } => {
                 let held = Arc::clone(&stage.layers[*layer as usize]);
                 self.origins.insert(target.clone(), Origin::Layer(held, path.clone()));
@@ -203,7 +209,11 @@ impl Copy {
             }
             Node::Symlink { target } => Kind::Symlink { target: target.clone() },
             _ => {
-                self.warnings.push(format!("{}: {path} of the stage {} is a device, fifo or socket and is not copied", self.place(entry), stage.name));
+                self.warnings.push(format!(
+                    "{}: {path} of the stage {} is a device, fifo or socket and is not copied",
+                    self.place(entry),
+                    stage.name
+                ));
                 return Ok(());
             }
         };
@@ -219,10 +229,14 @@ impl Copy {
         if let (Change::Put(_, kind), Some(id)) = (&one.change, self.tree.get(path)) {
             let is_directory = matches!(self.tree.inode(id).node, Node::Directory(_));
             if is_directory && *kind != Kind::Directory {
-                return Err(self.fault(entry, format!("{path} is a directory in the image and cannot be overwritten by a file")));
+                return Err(self
+                    .fault(entry, format!("{path} is a directory in the image and cannot be overwritten by a file")));
             }
             if !is_directory && *kind == Kind::Directory {
-                return Err(self.fault(entry, format!("{path} is not a directory in the image and cannot take the content of one")));
+                return Err(self.fault(
+                    entry,
+                    format!("{path} is not a directory in the image and cannot take the content of one"),
+                ));
             }
             if is_directory {
                 // An existing directory keeps its metadata.

@@ -48,7 +48,9 @@ pub enum BuildError {
     AgentAbsent { place: String, agent: String, remedy: &'static str },
     #[error("{place}: {cause}")]
     Base { place: String, cause: String },
-    #[error("{place}: {subject} is needed, but --offline forbids to ask for it; build once without --offline, or use a lock file")]
+    #[error(
+        "{place}: {subject} is needed, but --offline forbids to ask for it; build once without --offline, or use a lock file"
+    )]
     Offline { place: String, subject: String },
     #[error("{}", failed_script(.0))]
     Script(Box<ScriptFailure>),
@@ -104,7 +106,9 @@ fn failed_script(failure: &ScriptFailure) -> String {
     }
     match &failure.kept {
         Some(kept) => text.push_str(&format!("\n  kept: {}", kept.display())),
-        None => text.push_str("\n  to look around in this state: build again with --on-fail shell, or keep it with --keep-failed"),
+        None => text.push_str(
+            "\n  to look around in this state: build again with --on-fail shell, or keep it with --keep-failed",
+        ),
     }
     text
 }

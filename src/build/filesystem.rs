@@ -38,7 +38,12 @@ impl Filesystem {
     }
 
     /// Puts every layer that is not a directory yet into one below `work`, so that overlay can take it.
-    pub fn materialize(&mut self, work: &Path, ownership: Ownership, progress: &mut dyn FnMut(u64)) -> Result<(), BuildError> {
+    pub fn materialize(
+        &mut self,
+        work: &Path,
+        ownership: Ownership,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), BuildError> {
         let user_xattrs = !real_root();
         for number in 0..self.layers.len() {
             if matches!(self.layers[number].contents, Contents::Directory(_)) {
@@ -97,7 +102,9 @@ pub fn copy_root_metadata(tree: &Tree, root: &Path, ownership: Ownership) -> Res
 pub fn list_in(tree: &Tree, path: &str) -> Vec<String> {
     match tree.resolve(path.as_bytes(), true) {
         Ok((_, Some(id))) => match &tree.inode(id).node {
-            Node::Directory(children) => children.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect(),
+            Node::Directory(children) => {
+                children.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+            }
             _ => Vec::new(),
         },
         _ => Vec::new(),
@@ -107,7 +114,8 @@ pub fn list_in(tree: &Tree, path: &str) -> Vec<String> {
 /// Whether `trusted.*` attributes can be had: in the initial user namespace only.
 pub fn real_root() -> bool {
     nix::unistd::geteuid().is_root()
-        && fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"])
+        && fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| map.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"])
 }
 
 /// The same index when its bodies lie in a directory.

@@ -211,12 +211,16 @@ fn match_group(kind: u8, alternatives: &[&[u8]], after: &[u8], name: &[u8], step
     match kind {
         b'!' => splits(0).any(|at| !any(&name[..at], steps) && match_here(after, &name[at..], steps)),
         b'@' => splits(0).any(|at| any(&name[..at], steps) && match_here(after, &name[at..], steps)),
-        b'?' => match_here(after, name, steps) || splits(0).any(|at| any(&name[..at], steps) && match_here(after, &name[at..], steps)),
+        b'?' => {
+            match_here(after, name, steps)
+                || splits(0).any(|at| any(&name[..at], steps) && match_here(after, &name[at..], steps))
+        }
         _ => {
             (kind == b'*' && match_here(after, name, steps))
                 || splits(1).any(|at| {
                     any(&name[..at], steps)
-                        && (match_here(after, &name[at..], steps) || match_group(b'+', alternatives, after, &name[at..], steps))
+                        && (match_here(after, &name[at..], steps)
+                            || match_group(b'+', alternatives, after, &name[at..], steps))
                 })
         }
     }

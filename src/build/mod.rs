@@ -24,8 +24,8 @@ pub use output::Form;
 use crate::arch::Arch;
 use crate::definition::{Bootstrap, Definition};
 use crate::event::{Event, Observer};
-use crate::fetch::http::Fetch;
 use crate::fetch::auth::Credentials;
+use crate::fetch::http::Fetch;
 use crate::fetch::registry::Registry;
 use crate::fetch::registry::configuration::Configuration;
 use crate::oci::manifest::Target;
@@ -109,7 +109,11 @@ pub fn build(definition: &Definition, engine: &Engine<'_>, options: &Options) ->
 }
 
 /// The plan of `definition` and what would become of each step.
-pub fn decide(definition: &Definition, engine: &Engine<'_>, options: &Options) -> Result<(Plan, Vec<Decision>), BuildError> {
+pub fn decide(
+    definition: &Definition,
+    engine: &Engine<'_>,
+    options: &Options,
+) -> Result<(Plan, Vec<Decision>), BuildError> {
     let pins = pin::pin(definition, &options.lock, engine, options)?;
     let plan = plan::plan(definition, &pins, &options.plan(engine.id_mode));
     let decisions = prune(definition, &plan, engine, options);
@@ -127,7 +131,9 @@ pub fn executes(definition: &Definition, notest: bool) -> bool {
     definition.stages.iter().any(|stage| {
         let scripts = [&stage.pre, &stage.setup, &stage.post];
         let base = matches!(stage.bootstrap, Bootstrap::Debootstrap(_) | Bootstrap::Busybox { .. });
-        base || !stage.apps.is_empty() || scripts.iter().any(|script| script.is_some()) || (stage.test.is_some() && !notest)
+        base || !stage.apps.is_empty()
+            || scripts.iter().any(|script| script.is_some())
+            || (stage.test.is_some() && !notest)
     })
 }
 
@@ -166,7 +172,11 @@ impl Options {
         let mut options = PlanOptions::new(self.arch, id_mode);
         options.sections = self.sections.clone();
         options.notest = self.notest;
-        options.binds = self.binds.iter().map(|bind| format!("{}:{}:{}", bind.source.display(), bind.destination.display(), bind.read_only)).collect();
+        options.binds = self
+            .binds
+            .iter()
+            .map(|bind| format!("{}:{}:{}", bind.source.display(), bind.destination.display(), bind.read_only))
+            .collect();
         let text = |value: OsString| value.to_string_lossy().into_owned();
         // Compat: proxies and the terminal decide no content.
         options.environment = script::passed(&self.environment)

@@ -19,7 +19,12 @@ use std::path::Path;
 const LEVEL: i32 = 6;
 
 /// Writes a layout beside the target and gives it its name.
-pub fn write(filesystem: &mut Filesystem, config: Option<&[u8]>, finishing: &Finishing<'_>, engine: &Engine<'_>) -> Result<(), BuildError> {
+pub fn write(
+    filesystem: &mut Filesystem,
+    config: Option<&[u8]>,
+    finishing: &Finishing<'_>,
+    engine: &Engine<'_>,
+) -> Result<(), BuildError> {
     let target = &finishing.options.target;
     let fault = |cause: io::Error| BuildError::Write { path: target.clone(), cause: cause.to_string() };
     engine.observer.observe(Event::Info("Creating OCI layout...".to_owned()));
@@ -60,7 +65,12 @@ fn descriptor(media_type: &str, blob: &(Digest, u64)) -> Value {
 }
 
 /// Digest of the compressed layer, of its tar, and the compressed size.
-fn write_layer(filesystem: &mut Filesystem, blobs: &Path, epoch: Option<i64>, engine: &Engine<'_>) -> Result<(Digest, Digest, u64), BuildError> {
+fn write_layer(
+    filesystem: &mut Filesystem,
+    blobs: &Path,
+    epoch: Option<i64>,
+    engine: &Engine<'_>,
+) -> Result<(Digest, Digest, u64), BuildError> {
     let path = blobs.join(".layer");
     let fault = |cause: io::Error| BuildError::Write { path: path.clone(), cause: cause.to_string() };
     let file = HashingWriter::new(io::BufWriter::new(File::create(&path).map_err(fault)?), Algorithm::Sha256);
@@ -68,7 +78,8 @@ fn write_layer(filesystem: &mut Filesystem, blobs: &Path, epoch: Option<i64>, en
     let mut tar = Writer::new(HashingWriter::new(encoder, Algorithm::Sha256));
     let mut first: HashMap<InodeId, TreePath> = HashMap::new();
     for (name, id) in filesystem.tree.walk() {
-        append(filesystem, &mut tar, &mut first, &name, id, epoch).map_err(|error| BuildError::Pack { path: name.clone(), cause: error.to_string() })?;
+        append(filesystem, &mut tar, &mut first, &name, id, epoch)
+            .map_err(|error| BuildError::Pack { path: name.clone(), cause: error.to_string() })?;
     }
     let (encoder, diff_id, done) = tar.finish().map_err(fault)?.finish();
     let (mut file, digest, size) = encoder.finish().map_err(fault)?.finish();
@@ -128,7 +139,8 @@ fn append<W: Write>(
 fn image_config(filesystem: &Filesystem, config: Option<&[u8]>, diff_id: &Digest, finishing: &Finishing<'_>) -> Value {
     let mut inner: Value = config.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_else(|| json!({}));
     let labels = TreePath::parse(".singularity.d/labels.json").ok().and_then(|path| filesystem.read(&path));
-    let labels: BTreeMap<String, String> = labels.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let labels: BTreeMap<String, String> =
+        labels.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     inner["Labels"] = json!(labels);
     inner["Entrypoint"] = json!(["/.singularity.d/actions/run"]);
     inner["Cmd"] = Value::Null;

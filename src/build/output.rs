@@ -78,7 +78,10 @@ pub fn check_target(options: &Options) -> Result<(), BuildError> {
     if !options.force {
         return Err(BuildError::TargetExists { path: target.clone() });
     }
-    if found.is_dir() && options.form == Form::Sif && fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
+    if found.is_dir()
+        && options.form == Form::Sif
+        && fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some())
+    {
         return Err(fault("it is a directory with content; remove it first".to_owned()));
     }
     Ok(())
@@ -118,7 +121,13 @@ impl Output {
         self.packing.stream(filesystem, engine.observer)
     }
 
-    fn finish(self, mut filesystem: Filesystem, objects: &[(ObjectOptions, Vec<u8>)], engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
+    fn finish(
+        self,
+        mut filesystem: Filesystem,
+        objects: &[(ObjectOptions, Vec<u8>)],
+        engine: &Engine<'_>,
+        options: &Options,
+    ) -> Result<(), BuildError> {
         let Output { mut file, mut packing, offset } = self;
         let fault = |cause: String| BuildError::Write { path: options.target.clone(), cause };
         packing.stream(&mut filesystem, engine.observer)?;
@@ -126,7 +135,9 @@ impl Output {
         engine.observer.observe(Event::ProgressFinished { task: Task::Pack, subject: "image".to_owned() });
         for lost in &summary.unsupported_xattrs {
             let name = String::from_utf8_lossy(&lost.name);
-            engine.observer.observe(Event::Warning(format!("{}: squashfs cannot keep the attribute {name}", lost.path)));
+            engine
+                .observer
+                .observe(Event::Warning(format!("{}: squashfs cannot keep the attribute {name}", lost.path)));
         }
         let (id, time) = match options.epoch {
             Some(_) => (None, None),
@@ -134,7 +145,8 @@ impl Output {
         };
         let arch = detect_arch(&filesystem).unwrap_or(options.arch);
         let out = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
-        let mut sif = SifWriter::new(out, &WriterOptions { id, time, ..WriterOptions::default() }).map_err(|error| fault(error.to_string()))?;
+        let mut sif = SifWriter::new(out, &WriterOptions { id, time, ..WriterOptions::default() })
+            .map_err(|error| fault(error.to_string()))?;
         for (object, bytes) in objects {
             sif.add(object, bytes).map_err(|error| fault(error.to_string()))?;
         }
@@ -182,12 +194,19 @@ pub fn write(
 }
 
 /// Definition and JSON objects in the order of facts §5.3.
-fn objects(filesystem: &Filesystem, config: Option<Vec<u8>>, finishing: &Finishing<'_>) -> Vec<(ObjectOptions, Vec<u8>)> {
+fn objects(
+    filesystem: &Filesystem,
+    config: Option<Vec<u8>>,
+    finishing: &Finishing<'_>,
+) -> Vec<(ObjectOptions, Vec<u8>)> {
     let read = |path: &str| filesystem.read(&TreePath::parse(path).ok()?);
     let described = metadata::describe(&read, &|path| filesystem.list(path));
     let mut objects = vec![
         (ObjectOptions::new(DataType::DEFFILE), finishing.definition.raw.clone().into_bytes()),
-        (ObjectOptions::named(DataType::GENERIC_JSON, "inspect-metadata.json"), metadata::to_json_compact(&described).into_bytes()),
+        (
+            ObjectOptions::named(DataType::GENERIC_JSON, "inspect-metadata.json"),
+            metadata::to_json_compact(&described).into_bytes(),
+        ),
     ];
     if let Some(config) = config.filter(|config| !config.is_empty()) {
         objects.push((ObjectOptions::named(DataType::GENERIC_JSON, "oci-config.json"), config));

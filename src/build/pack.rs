@@ -1,8 +1,8 @@
 //! Layers to an image: bodies stream into the squashfs as they come, tables last, straight into the SIF's own data object.
 
 use super::BuildError;
-use crate::event::{Event, Observer, Task};
 use super::filesystem::Filesystem;
+use crate::event::{Event, Observer, Task};
 use crate::squashfs::{BodyId, Summary, WriteError, Writer};
 use crate::store::{Contents, Held, Shadow, StoreError};
 use crate::tree::{InodeId, Node, Source, Tree, TreePath};
@@ -44,7 +44,13 @@ impl<W: Write + Seek> Packing<W> {
         Ok(())
     }
 
-    fn stream_layer(&mut self, number: usize, filesystem: &mut Filesystem, shadow: &Shadow, observer: &dyn Observer) -> Result<(), BuildError> {
+    fn stream_layer(
+        &mut self,
+        number: usize,
+        filesystem: &mut Filesystem,
+        shadow: &Shadow,
+        observer: &dyn Observer,
+    ) -> Result<(), BuildError> {
         let Packing { writer, bodies, done, .. } = self;
         let Filesystem { layers, captured, .. } = filesystem;
         let held = &mut layers[number];
@@ -71,7 +77,12 @@ impl<W: Write + Seek> Packing<W> {
             *done += size;
             if *done - reported > 1 << 20 {
                 reported = *done;
-                observer.observe(Event::Progress { task: Task::Pack, subject: "image".to_owned(), done: *done, total: None });
+                observer.observe(Event::Progress {
+                    task: Task::Pack,
+                    subject: "image".to_owned(),
+                    done: *done,
+                    total: None,
+                });
             }
             Ok(())
         });
@@ -83,7 +94,8 @@ impl<W: Write + Seek> Packing<W> {
 
     /// Writes the tables. `latest` is the newest time that an inode may have, in seconds since the epoch.
     pub fn finish(mut self, tree: &mut Tree, latest: Option<i64>) -> Result<(W, Summary), BuildError> {
-        let fault = |path: &TreePath, error: WriteError| BuildError::Pack { path: path.clone(), cause: error.to_string() };
+        let fault =
+            |path: &TreePath, error: WriteError| BuildError::Pack { path: path.clone(), cause: error.to_string() };
         let names = tree.walk();
         let mut inline: HashMap<InodeId, BodyId> = HashMap::new();
         for (path, id) in &names {
@@ -94,14 +106,17 @@ impl<W: Write + Seek> Packing<W> {
             if let Node::File { source: Source::Inline(bytes), .. } = &tree.inode(*id).node
                 && !inline.contains_key(id)
             {
-                let body = self.writer.body(&mut bytes.as_ref(), bytes.len() as u64).map_err(|error| fault(path, error))?;
+                let body =
+                    self.writer.body(&mut bytes.as_ref(), bytes.len() as u64).map_err(|error| fault(path, error))?;
                 inline.insert(*id, body);
             }
         }
         let (bodies, tree) = (&self.bodies, &*tree);
         self.writer
             .finish(tree, &|id| match &tree.inode(id).node {
-                Node::File { source: Source::Layer { layer, path }, .. } => bodies.get(&(*layer, path.clone())).copied(),
+                Node::File { source: Source::Layer { layer, path }, .. } => {
+                    bodies.get(&(*layer, path.clone())).copied()
+                }
                 _ => inline.get(&id).copied(),
             })
             .map_err(|error| fault(&TreePath::root(), error))

@@ -41,10 +41,19 @@ struct Work {
 }
 
 /// Performs the steps that `decisions` let run.
-pub fn perform(definition: &Definition, plan: &Plan, decisions: &[Decision], engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
+pub fn perform(
+    definition: &Definition,
+    plan: &Plan,
+    decisions: &[Decision],
+    engine: &Engine<'_>,
+    options: &Options,
+) -> Result<(), BuildError> {
     sandbox::sweep(&engine.store.work());
-    let work = WorkDirectory::create(&engine.store.work())
-        .map_err(|cause| BuildError::Sandbox { section: "the build".to_owned(), place: definition.source.name.clone(), cause })?;
+    let work = WorkDirectory::create(&engine.store.work()).map_err(|cause| BuildError::Sandbox {
+        section: "the build".to_owned(),
+        place: definition.source.name.clone(),
+        cause,
+    })?;
     let place = work.path().to_path_buf();
     let mut performer = Performer {
         definition,
@@ -174,19 +183,31 @@ impl Performer<'_> {
                     .map_err(|error| fault(error.to_string()))?;
                 self.oci_base(step, image)
             }
-            (BasePin::OciLayout { .. }, Bootstrap::Oci(base) | Bootstrap::OciArchive(base) | Bootstrap::DockerArchive(base) | Bootstrap::DockerDaemon(base)) => {
+            (
+                BasePin::OciLayout { .. },
+                Bootstrap::Oci(base)
+                | Bootstrap::OciArchive(base)
+                | Bootstrap::DockerArchive(base)
+                | Bootstrap::DockerDaemon(base),
+            ) => {
                 let (target, source) = (self.options.target(), oci_source(bootstrap, base));
-                let context = oci::Context { target: &target, work: &self.place, docker_host: self.options.docker_host.as_deref() };
+                let context = oci::Context {
+                    target: &target,
+                    work: &self.place,
+                    docker_host: self.options.docker_host.as_deref(),
+                };
                 let image = oci::open(&source, context).map_err(|error| fault(error.to_string()))?;
                 self.oci_base(step, image)
             }
             (BasePin::Local { path, kind, .. }, _) => {
-                let base = local::provide(&self.options.directory.join(path), *kind).map_err(|error| fault(error.to_string()))?;
+                let base = local::provide(&self.options.directory.join(path), *kind)
+                    .map_err(|error| fault(error.to_string()))?;
                 self.stages[step.stage].config_object = base.oci_config;
                 self.push(step, base.held)
             }
             (BasePin::Busybox { url, digest }, _) => {
-                let layer = busybox::provide(url, digest, &blobs, self.time()).map_err(|error| fault(error.to_string()))?;
+                let layer =
+                    busybox::provide(url, digest, &blobs, self.time()).map_err(|error| fault(error.to_string()))?;
                 self.push(step, Held::inline(layer))?;
                 let argv = busybox::INSTALL.map(str::to_owned).to_vec();
                 self.run_in_sandbox(step, "the installation of busybox", argv, None, Vec::new())
@@ -200,7 +221,9 @@ impl Performer<'_> {
         let archives = self.stages[step.stage].filesystem.layers.iter().any(is_archive);
         match pin {
             BasePin::Scratch => Ok(()),
-            _ if archives && !executes && self.plan.stages.len() == 1 && self.options.form == Form::Sif => self.stream_base(step),
+            _ if archives && !executes && self.plan.stages.len() == 1 && self.options.form == Form::Sif => {
+                self.stream_base(step)
+            }
             _ if archives || executes => self.keep_base(step),
             _ => Ok(()),
         }
@@ -282,13 +305,24 @@ impl Performer<'_> {
             .map_err(|error| fault(error.to_string()))?;
         self.info(format!("Configuring {} packages of Debian's {}", pin.packages.len(), pin.codename));
         self.stages[step.stage].filesystem.layers.push(Held::archive(base.layer, Dialect::Plain));
-        let binds = base.mounts.into_iter().map(|mount| sandbox::Bind { source: mount.host, destination: mount.target.into(), read_only: true });
+        let binds = base.mounts.into_iter().map(|mount| sandbox::Bind {
+            source: mount.host,
+            destination: mount.target.into(),
+            read_only: true,
+        });
         let argv = vec!["/bin/sh".to_owned(), CONFIGURE.to_owned()];
         let script = Some((CONFIGURE, base.script.into_bytes()));
         self.run_in_sandbox(step, "the configuration of the Debian packages", argv, script, binds.collect())
     }
 
-    fn run_in_sandbox(&mut self, step: &Step, section: &str, argv: Vec<String>, script: Option<(&'static str, Vec<u8>)>, binds: Vec<sandbox::Bind>) -> Result<(), BuildError> {
+    fn run_in_sandbox(
+        &mut self,
+        step: &Step,
+        section: &str,
+        argv: Vec<String>,
+        script: Option<(&'static str, Vec<u8>)>,
+        binds: Vec<sandbox::Bind>,
+    ) -> Result<(), BuildError> {
         let job = Job {
             subject: Subject { section, place: self.place(step) },
             argv,
@@ -313,7 +347,8 @@ impl Performer<'_> {
         let mut copy = Copy::new(self.stages[step.stage].filesystem.tree.clone(), options);
         for file in files {
             let mut entry = file.file.entry.clone();
-            let destination = if entry.destination.is_empty() { entry.source.clone() } else { entry.destination.clone() };
+            let destination =
+                if entry.destination.is_empty() { entry.source.clone() } else { entry.destination.clone() };
             entry.destination = format!("/scif/apps/{}/{}", file.app, destination.trim_start_matches('/'));
             copy.from_host(&entry)?;
         }
@@ -321,7 +356,11 @@ impl Performer<'_> {
     }
 
     fn copy_options(&self) -> CopyOptions {
-        CopyOptions { directory: self.options.directory.clone(), modification_time: self.time(), source: Arc::clone(&self.definition.source) }
+        CopyOptions {
+            directory: self.options.directory.clone(),
+            modification_time: self.time(),
+            source: Arc::clone(&self.definition.source),
+        }
     }
 
     fn add_copy(&mut self, step: &Step, copy: Copy) -> Result<(), BuildError> {
@@ -335,7 +374,13 @@ impl Performer<'_> {
         self.add_copy(step, copy)
     }
 
-    fn copy_from_stage(&mut self, step: &Step, name: &str, source: Option<usize>, entries: &[FileEntry]) -> Result<(), BuildError> {
+    fn copy_from_stage(
+        &mut self,
+        step: &Step,
+        name: &str,
+        source: Option<usize>,
+        entries: &[FileEntry],
+    ) -> Result<(), BuildError> {
         let source = source.ok_or_else(|| BuildError::Base {
             place: self.place(step),
             cause: format!("there is no stage {name} before this one to copy from"),
@@ -350,7 +395,11 @@ impl Performer<'_> {
             filesystem.push(Held { layer: index, contents: Contents::Directory(root) })?;
         }
         let from = &self.stages[source].filesystem;
-        let files = StageFiles { name: name.to_owned(), tree: from.tree.clone(), layers: from.layers.iter().cloned().map(Arc::new).collect() };
+        let files = StageFiles {
+            name: name.to_owned(),
+            tree: from.tree.clone(),
+            layers: from.layers.iter().cloned().map(Arc::new).collect(),
+        };
         let mut copy = Copy::new(self.stages[step.stage].filesystem.tree.clone(), self.copy_options());
         entries.iter().try_for_each(|entry| copy.from_stage(entry, &files))?;
         self.add_copy(step, copy)
@@ -367,7 +416,15 @@ impl Performer<'_> {
         if section == "%pre" {
             return script::run_on_host(script, subject, &rootfs, &self.place, self.engine, self.options);
         }
-        let held = script::setup(script, subject, &rootfs, &mut self.stages[step.stage].filesystem, &self.place, self.engine, self.options)?;
+        let held = script::setup(
+            script,
+            subject,
+            &rootfs,
+            &mut self.stages[step.stage].filesystem,
+            &self.place,
+            self.engine,
+            self.options,
+        )?;
         self.push(step, held)
     }
 
@@ -433,7 +490,9 @@ impl Performer<'_> {
 
     fn finishing(&self, stage: usize) -> Finishing<'_> {
         let base = self.plan.steps.iter().find_map(|step| match &step.action {
-            Action::Base { pin: BasePin::Docker { reference, manifest } } if step.stage == stage => Some((reference.clone(), manifest.clone())),
+            Action::Base { pin: BasePin::Docker { reference, manifest } } if step.stage == stage => {
+                Some((reference.clone(), manifest.clone()))
+            }
             _ => None,
         });
         Finishing { definition: self.definition, stage: &self.plan.stages[stage], base, options: self.options }

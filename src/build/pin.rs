@@ -1,7 +1,7 @@
 //! Pinning: everything that a build wants to know of the world, asked once, before anything is decided.
 
-use super::glob::{self};
 use super::copy::Host;
+use super::glob::{self};
 use super::{BuildError, Engine, Options};
 use crate::agent::{busybox, debian, docker, local, oci};
 use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
@@ -37,7 +37,12 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
     Ok(pins)
 }
 
-fn pin_base(definition: &Definition, stage: &Stage, engine: &Engine<'_>, options: &Options) -> Result<BasePin, BuildError> {
+fn pin_base(
+    definition: &Definition,
+    stage: &Stage,
+    engine: &Engine<'_>,
+    options: &Options,
+) -> Result<BasePin, BuildError> {
     let place = definition.place(stage.span);
     let fault = |cause: String| BuildError::Base { place: place.clone(), cause };
     let offline = |subject: &str| match options.offline {
@@ -52,10 +57,17 @@ fn pin_base(definition: &Definition, stage: &Stage, engine: &Engine<'_>, options
                 .map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Docker { reference: pin.reference.to_string(), manifest: pin.platform_digest })
         }
-        Bootstrap::Oci(base) | Bootstrap::OciArchive(base) | Bootstrap::DockerArchive(base) | Bootstrap::DockerDaemon(base) => {
-            let work = tempfile::Builder::new().prefix("oci-").tempdir_in(engine.store.work()).map_err(|error| fault(error.to_string()))?;
+        Bootstrap::Oci(base)
+        | Bootstrap::OciArchive(base)
+        | Bootstrap::DockerArchive(base)
+        | Bootstrap::DockerDaemon(base) => {
+            let work = tempfile::Builder::new()
+                .prefix("oci-")
+                .tempdir_in(engine.store.work())
+                .map_err(|error| fault(error.to_string()))?;
             let (target, source) = (options.target(), oci_source(&stage.bootstrap, base));
-            let context = oci::Context { target: &target, work: work.path(), docker_host: options.docker_host.as_deref() };
+            let context =
+                oci::Context { target: &target, work: work.path(), docker_host: options.docker_host.as_deref() };
             let image = oci::open(&source, context).map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::OciLayout { source: base.from.value.clone(), manifest: image.manifest_digest })
         }
@@ -129,7 +141,8 @@ fn hash_path(path: &Path, hasher: &mut Hasher, depth: usize) -> io::Result<()> {
     hasher.update(name);
     hasher.update(&metadata.mode().to_le_bytes());
     if metadata.is_dir() {
-        let mut children: Vec<_> = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?.iter().map(fs::DirEntry::path).collect();
+        let mut children: Vec<_> =
+            fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?.iter().map(fs::DirEntry::path).collect();
         children.sort();
         hasher.update(&(children.len() as u64).to_le_bytes());
         for child in children {

@@ -63,7 +63,9 @@ pub fn passed(caller: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
         let is_proxy = matches!(lower.as_str(), "http_proxy" | "https_proxy" | "ftp_proxy" | "all_proxy" | "no_proxy");
         if text == "TERM" || is_proxy {
             found.push((name.clone(), value.clone()));
-        } else if let Some(inner) = ["SINGULARITYENV_", "APPTAINERENV_", "SIFBUILDENV_"].iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        } else if let Some(inner) =
+            ["SINGULARITYENV_", "APPTAINERENV_", "SIFBUILDENV_"].iter().find_map(|prefix| text.strip_prefix(prefix))
+        {
             found.push((OsString::from(inner), value.clone()));
         }
     }
@@ -129,7 +131,11 @@ pub fn run_on_host(
     options: &Options,
 ) -> Result<(), BuildError> {
     let file = work.join(subject.section.trim_start_matches('%'));
-    std::fs::write(&file, &script.body).map_err(|cause| crate::store::StoreError::Path { action: "cannot write", path: file.clone(), cause })?;
+    std::fs::write(&file, &script.body).map_err(|cause| crate::store::StoreError::Path {
+        action: "cannot write",
+        path: file.clone(),
+        cause,
+    })?;
     let argv = script_argv(script, &file.to_string_lossy())
         .map_err(|error| BuildError::Header { place: subject.place.clone(), cause: error.to_string() })?;
     let mut environment = Vec::new();
@@ -176,7 +182,11 @@ pub fn setup(
     }
     let root = Root::Overlay { lower, upper: upper.clone(), work: kernel };
     let place = subject.place.clone();
-    let mounted = sandbox::mount_root(&root, rootfs).map_err(|cause| BuildError::Sandbox { section: "%setup".to_owned(), place, cause })?;
+    let mounted = sandbox::mount_root(&root, rootfs).map_err(|cause| BuildError::Sandbox {
+        section: "%setup".to_owned(),
+        place,
+        cause,
+    })?;
     run_on_host(script, subject, rootfs, work, engine, options)?;
     drop(mounted);
     let layer = disk::scan(&upper, &ScanOptions { overlay: true })?;
@@ -197,7 +207,10 @@ fn failed(subject: &Subject<'_>, mut run: Run, outcome: Outcome, engine: &Engine
     let failure = describe(subject, outcome, options.keep_failed.then(|| run.temporary.clone()));
     if options.on_fail == OnFail::Shell {
         use crate::event::Event;
-        let place = run.script.as_ref().map_or(String::new(), |script| format!("; the script is {}", script.path_in_root.display()));
+        let place = run
+            .script
+            .as_ref()
+            .map_or(String::new(), |script| format!("; the script is {}", script.path_in_root.display()));
         engine.observer.observe(Event::Warning(format!(
             "{} failed with {}: this is a shell in the state that it left{place}; leave with `exit`",
             failure.section, failure.status
@@ -238,7 +251,9 @@ fn with_known_owners(mut layer: Layer, below: &Tree) -> Layer {
             && let Some(id) = below.get(&entry.path)
         {
             let known = below.inode(id);
-            if std::mem::discriminant(kind) == std::mem::discriminant(&known.node.kind()) && (metadata.uid, metadata.gid) == (0, 0) {
+            if std::mem::discriminant(kind) == std::mem::discriminant(&known.node.kind())
+                && (metadata.uid, metadata.gid) == (0, 0)
+            {
                 (metadata.uid, metadata.gid) = (known.metadata.uid, known.metadata.gid);
             }
         }

@@ -198,7 +198,9 @@ impl BuildArguments {
     /// Fills what the command line left open from the environment (facts §3, column "env").
     pub fn fill(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
         let text = |name: &str| lookup(name, variable);
-        let yes = |name: &str| text(name).is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let yes = |name: &str| {
+            text(name).is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
+        };
         for (flag, name) in [
             (&mut self.sandbox, "SANDBOX"),
             (&mut self.force, "FORCE"),
@@ -217,7 +219,8 @@ impl BuildArguments {
         self.no_https |= yes("NOHTTPS");
         let or = |value: &mut Option<String>, name: &str, bare: bool| {
             if value.is_none() {
-                *value = text(name).or_else(|| bare.then(|| variable(name)).flatten()).filter(|value| !value.is_empty());
+                *value =
+                    text(name).or_else(|| bare.then(|| variable(name)).flatten()).filter(|value| !value.is_empty());
             }
         };
         or(&mut self.arch, "BUILD_ARCH", false);
@@ -227,7 +230,9 @@ impl BuildArguments {
         or(&mut self.docker_host, "DOCKER_HOST", true);
         or(&mut self.compression, "COMPRESSION", false);
         or(&mut self.accepted.mksquashfs_args, "MKSQUASHFS_ARGS", false);
-        for (value, name) in [(&mut self.authfile, "AUTH_FILE"), (&mut self.tmpdir, "TMPDIR"), (&mut self.cache_dir, "CACHEDIR")] {
+        for (value, name) in
+            [(&mut self.authfile, "AUTH_FILE"), (&mut self.tmpdir, "TMPDIR"), (&mut self.cache_dir, "CACHEDIR")]
+        {
             if value.is_none() {
                 *value = text(name).filter(|value| !value.is_empty()).map(PathBuf::from);
             }

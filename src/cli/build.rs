@@ -41,7 +41,9 @@ impl From<BuildError> for Stop {
 
 pub fn run(arguments: BuildArguments, global: &GlobalArguments) -> u8 {
     let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
-    finish(with_engine(arguments, &terminal, &|definition, engine, options| Ok(build::build(definition, engine, options)?)))
+    finish(with_engine(arguments, &terminal, &|definition, engine, options| {
+        Ok(build::build(definition, engine, options)?)
+    }))
 }
 
 /// Renders what stopped a command.
@@ -72,15 +74,16 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     let temporary;
     let cache = if arguments.disable_cache {
         let parent = arguments.tmpdir.clone().unwrap_or_else(std::env::temp_dir);
-        temporary = tempfile::Builder::new()
-            .prefix("sifbuild-")
-            .tempdir_in(&parent)
-            .map_err(|error| Stop { text: format!("cannot make a directory in {}: {error}", parent.display()), code: exit::OUTPUT })?;
+        temporary = tempfile::Builder::new().prefix("sifbuild-").tempdir_in(&parent).map_err(|error| Stop {
+            text: format!("cannot make a directory in {}: {error}", parent.display()),
+            code: exit::OUTPUT,
+        })?;
         temporary.path().to_path_buf()
     } else {
         session::cache_directory(arguments.cache_dir.as_deref())
     };
-    let store = Store::open(&cache, &session::store_mode()).map_err(|error| Stop { text: error.to_string(), code: exit::OUTPUT })?;
+    let store = Store::open(&cache, &session::store_mode())
+        .map_err(|error| Stop { text: error.to_string(), code: exit::OUTPUT })?;
     options.debian.answers = Some(cache.join("1/answers"));
     let connect = || connections(&arguments);
     let engine = Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections: OnceCell::new() };
@@ -97,11 +100,23 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
 fn refuse_or_accept(arguments: &BuildArguments, terminal: &dyn Observer) -> Result<(), Stop> {
     let accepted = &arguments.accepted;
     let refused = [
-        (accepted.encrypt || accepted.passphrase || accepted.pem_path.is_some(), "--encrypt", "encrypted images cannot be written yet; build without it and encrypt with Apptainer"),
+        (
+            accepted.encrypt || accepted.passphrase || accepted.pem_path.is_some(),
+            "--encrypt",
+            "encrypted images cannot be written yet; build without it and encrypt with Apptainer",
+        ),
         (accepted.data, "--data", "data images cannot be written yet"),
-        (accepted.nv || accepted.nvccli || accepted.rocm, "--nv, --nvccli and --rocm", "no host library enters the sandbox; run the GPU tests with the finished image"),
+        (
+            accepted.nv || accepted.nvccli || accepted.rocm,
+            "--nv, --nvccli and --rocm",
+            "no host library enters the sandbox; run the GPU tests with the finished image",
+        ),
         (accepted.remote, "--remote", "there is no remote builder; build locally without it"),
-        (arguments.update, "--update", "an existing sandbox is not changed in place; use it as `Bootstrap: localimage` and build anew"),
+        (
+            arguments.update,
+            "--update",
+            "an existing sandbox is not changed in place; use it as `Bootstrap: localimage` and build anew",
+        ),
     ];
     if let Some((_, flag, reason)) = refused.iter().find(|(given, _, _)| *given) {
         return Err(Stop::usage(format!("{flag}: {reason}")));
@@ -113,7 +128,11 @@ fn refuse_or_accept(arguments: &BuildArguments, terminal: &dyn Observer) -> Resu
         (accepted.ignore_proot, "--ignore-proot", "no proot is used"),
         (accepted.ignore_userns, "--ignore-userns", "user namespaces are the only way here"),
         (accepted.library.is_some(), "--library", "library:// bases are not built in yet"),
-        (accepted.mksquashfs_args.is_some(), "--mksquashfs-args", "no mksquashfs is used; see --compression and --block-size"),
+        (
+            accepted.mksquashfs_args.is_some(),
+            "--mksquashfs-args",
+            "no mksquashfs is used; see --compression and --block-size",
+        ),
         (accepted.buildkit_host.is_some(), "--buildkit-host", "no buildkit is used"),
         (accepted.compat32, "--compat32", "no host library enters the sandbox"),
     ];
@@ -128,7 +147,9 @@ pub fn read_definition(arguments: &BuildArguments, terminal: &dyn Observer) -> R
     let spec = &arguments.spec;
     if let Some((scheme, rest)) = definition::parse_spec_uri(spec) {
         let parsed = Definition::from_uri(scheme, rest);
-        return parsed.definition.ok_or_else(|| Stop { text: render::text(&parsed.diagnostics, false), code: exit::DEFINITION });
+        return parsed
+            .definition
+            .ok_or_else(|| Stop { text: render::text(&parsed.diagnostics, false), code: exit::DEFINITION });
     }
     let path = Path::new(spec);
     if let Ok(Some(_)) = local::recognise(path) {
@@ -137,13 +158,16 @@ pub fn read_definition(arguments: &BuildArguments, terminal: &dyn Observer) -> R
     let bytes = std::fs::read(path)
         .map_err(|cause| Stop::from(BuildError::ReadDefinition { path: path.to_path_buf(), cause }))?;
     let faults = |text: String| Stop { text, code: exit::DEFINITION };
-    let source = definition::read_text(spec, bytes).map_err(|diagnostic| faults(render::text(&[*diagnostic], false)))?;
+    let source =
+        definition::read_text(spec, bytes).map_err(|diagnostic| faults(render::text(&[*diagnostic], false)))?;
     let mut given = Arguments::default();
     given.warn_unused = arguments.warn_unused_build_args;
     let mut diagnostics = Vec::new();
     if let Some(file) = &arguments.build_arg_file {
-        let bytes = std::fs::read(file).map_err(|error| Stop::usage(format!("cannot read the build argument file {}: {error}", file.display())))?;
-        let text = definition::read_text(&file.to_string_lossy(), bytes).map_err(|diagnostic| faults(render::text(&[*diagnostic], false)))?;
+        let bytes = std::fs::read(file)
+            .map_err(|error| Stop::usage(format!("cannot read the build argument file {}: {error}", file.display())))?;
+        let text = definition::read_text(&file.to_string_lossy(), bytes)
+            .map_err(|diagnostic| faults(render::text(&[*diagnostic], false)))?;
         diagnostics.extend(given.add_file(&text));
     }
     for text in &arguments.build_arg {
@@ -152,7 +176,8 @@ pub fn read_definition(arguments: &BuildArguments, terminal: &dyn Observer) -> R
     let parsed = definition::parse(&source, &given);
     diagnostics.extend(parsed.diagnostics);
     // Lints are `check`'s; here what stops the build, and the warnings that Apptainer gives.
-    let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(|found| found.severity == Severity::Error);
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        diagnostics.into_iter().partition(|found| found.severity == Severity::Error);
     match parsed.definition {
         Some(definition) if errors.is_empty() => {
             for warning in warnings.iter().filter(|found| found.severity == Severity::Warning) {
@@ -166,19 +191,26 @@ pub fn read_definition(arguments: &BuildArguments, terminal: &dyn Observer) -> R
 
 fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
     let arch = match &arguments.arch {
-        Some(name) => Arch::parse(name).ok_or_else(|| Stop::usage(format!("--arch {name}: unknown architecture; known are {}", Arch::ALL.iter().map(|arch| arch.oci()).collect::<Vec<_>>().join(", "))))?,
+        Some(name) => Arch::parse(name).ok_or_else(|| {
+            Stop::usage(format!(
+                "--arch {name}: unknown architecture; known are {}",
+                Arch::ALL.iter().map(|arch| arch.oci()).collect::<Vec<_>>().join(", ")
+            ))
+        })?,
         None => Arch::host(),
     };
     let sections = match arguments.section.as_slice() {
         [] => Sections::all(),
-        list => Sections::parse(list.iter().map(String::as_str)).map_err(|error| Stop::usage(format!("--section: {error}")))?,
+        list => Sections::parse(list.iter().map(String::as_str))
+            .map_err(|error| Stop::usage(format!("--section: {error}")))?,
     };
     let compression = match &arguments.compression {
         Some(text) => parse_compression(text).ok_or_else(|| Stop::usage(format!("--compression {text}: known are zstd, gzip, xz, lz4 and none, with a level where they have levels: zstd:9")))?,
         None => Compression::default(),
     };
-    let variant = Variant::parse(&arguments.debian_variant)
-        .ok_or_else(|| Stop::usage(format!("--debian-variant {}: known are minbase, buildd and default", arguments.debian_variant)))?;
+    let variant = Variant::parse(&arguments.debian_variant).ok_or_else(|| {
+        Stop::usage(format!("--debian-variant {}: known are minbase, buildd and default", arguments.debian_variant))
+    })?;
     let now = session::now();
     let mut epoch = session::source_date_epoch().map_err(Stop::usage)?;
     if epoch.is_none() && arguments.reproducible {
@@ -209,11 +241,15 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         offline: arguments.offline,
         compression,
         block_size: arguments.block_size.unwrap_or(131_072),
-        threads: arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 256),
+        threads: arguments
+            .jobs
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+            .clamp(1, 256),
         epoch,
         reproducible: arguments.reproducible,
         now,
-        directory: std::env::current_dir().map_err(|error| Stop::usage(format!("the current directory cannot be used: {error}")))?,
+        directory: std::env::current_dir()
+            .map_err(|error| Stop::usage(format!("the current directory cannot be used: {error}")))?,
         environment: std::env::vars_os().collect(),
         docker_host: arguments.docker_host.clone(),
         debian: debian.with_environment(|name| std::env::var(name).ok()),
@@ -262,7 +298,9 @@ fn binds(arguments: &BuildArguments) -> Result<Vec<Bind>, Stop> {
             fields.insert(name.trim(), value.trim());
         }
         let get = |names: &[&str]| names.iter().find_map(|name| fields.get(name)).copied();
-        let (Some("bind"), Some(source), Some(destination)) = (get(&["type"]), get(&["source", "src"]), get(&["destination", "dst", "target"])) else {
+        let (Some("bind"), Some(source), Some(destination)) =
+            (get(&["type"]), get(&["source", "src"]), get(&["destination", "dst", "target"]))
+        else {
             return Err(Stop::usage(format!("--mount {spec}: it is type=bind,source=…,destination=…[,ro]")));
         };
         binds.push(bind(source, destination, get(&["ro", "readonly"]).is_some(), spec)?);
@@ -292,7 +330,9 @@ fn enter(arguments: &BuildArguments, executes: bool, terminal: &dyn Observer) ->
     };
     let entered = match sandbox::enter(request) {
         Ok(entered) => entered,
-        Err(error) if executes || request != IdModeRequest::Auto => return Err(Stop { text: error.to_string(), code: exit::SANDBOX }),
+        Err(error) if executes || request != IdModeRequest::Auto => {
+            return Err(Stop { text: error.to_string(), code: exit::SANDBOX });
+        }
         Err(_) => return Ok(plan::IdMode::Single),
     };
     sandbox::install_interrupt(|signal| render_error(&format!("interrupted by {signal}; nothing is left behind")))

@@ -81,9 +81,13 @@ enum Command {
     /// Show or shrink what is kept between builds
     Cache(cache::CacheArguments),
     /// Write a completion script for a shell to standard output
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        shell: clap_complete::Shell,
+    },
     /// Write the manual pages into a directory
-    Man { directory: PathBuf },
+    Man {
+        directory: PathBuf,
+    },
 }
 
 impl GlobalArguments {
@@ -120,7 +124,10 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Man { directory } => {
             let written = std::fs::create_dir_all(&directory)
                 .and_then(|()| clap_mangen::generate_to(CommandLine::command(), &directory));
-            report(written.map_err(|error| format!("cannot write manual pages to {}: {error}", directory.display())), exit::OUTPUT)
+            report(
+                written.map_err(|error| format!("cannot write manual pages to {}: {error}", directory.display())),
+                exit::OUTPUT,
+            )
         }
     }
 }

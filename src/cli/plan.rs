@@ -55,13 +55,16 @@ pub fn run(arguments: PlanArguments, global: &GlobalArguments) -> u8 {
     };
     finish(with_engine(build, &terminal, &|definition, engine, options| {
         let (plan, decisions) = build::decide(definition, engine, options)?;
-        let kept: Vec<KeyDocument> = engine.store.documents().iter().filter_map(|text| KeyDocument::parse(text).ok()).collect();
+        let kept: Vec<KeyDocument> =
+            engine.store.documents().iter().filter_map(|text| KeyDocument::parse(text).ok()).collect();
         let previous = |step: &Step| nearest(step, &kept);
         let text = match json {
             true => format!("{:#}\n", render::json(&plan, &decisions, &previous)),
             false => render::text(&plan, &decisions, &previous),
         };
-        std::io::stdout().write_all(text.as_bytes()).map_err(|error| Stop { text: format!("cannot write the plan: {error}"), code: exit::OUTPUT })
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(|error| Stop { text: format!("cannot write the plan: {error}"), code: exit::OUTPUT })
     }))
 }
 

@@ -163,6 +163,9 @@ mod tests {
     #[test]
     fn every_event_is_one_json_object_with_its_name() {
         let event = Event::StepFinished { step: "post".to_owned(), reused: true, milliseconds: 7 };
-        assert_eq!(json(&event).to_string(), r#"{"event":"step-finished","step":"post","reused":true,"milliseconds":7}"#);
+        assert_eq!(
+            json(&event).to_string(),
+            r#"{"event":"step-finished","step":"post","reused":true,"milliseconds":7}"#
+        );
     }
 }

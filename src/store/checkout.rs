@@ -21,7 +21,12 @@ pub enum Ownership {
 }
 
 /// Writes `layers` (bottom first) merged into the empty directory `root` and gives the index of what is there: one layer, bodies in arrival order.
-pub fn check_out(layers: &mut [Held], root: &Path, ownership: Ownership, progress: &mut dyn FnMut(u64)) -> Result<Layer, StoreError> {
+pub fn check_out(
+    layers: &mut [Held],
+    root: &Path,
+    ownership: Ownership,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Layer, StoreError> {
     let order = write_bodies(layers, root, progress)?;
     let mut tree = Tree::new();
     for (number, held) in layers.iter().enumerate() {
@@ -32,7 +37,11 @@ pub fn check_out(layers: &mut [Held], root: &Path, ownership: Ownership, progres
 }
 
 /// File bodies go to numbered files first: the final name is known only when all layers have been seen.
-fn write_bodies(layers: &mut [Held], root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Vec<(u32, TreePath, PathBuf)>, StoreError> {
+fn write_bodies(
+    layers: &mut [Held],
+    root: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<(u32, TreePath, PathBuf)>, StoreError> {
     let draft = root.join(".sifbuild-bodies");
     fs::create_dir(&draft).map_err(at("cannot make", &draft))?;
     let mut shadow = Shadow::default();
@@ -52,7 +61,8 @@ fn write_bodies(layers: &mut [Held], root: &Path, progress: &mut dyn FnMut(u64))
 }
 
 fn write_body(place: &Path, size: u64, body: &mut dyn Read) -> Result<(), StoreError> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(place).map_err(at("cannot write", place))?;
+    let mut file =
+        File::options().write(true).create_new(true).mode(0o600).open(place).map_err(at("cannot write", place))?;
     let mut buffer = vec![0; 128 * 1024];
     let mut left = size;
     let mut pending_hole = false;
@@ -74,8 +84,14 @@ fn write_body(place: &Path, size: u64, body: &mut dyn Read) -> Result<(), StoreE
 }
 
 /// Gives every name its place, then every inode its metadata, directories last and deepest first.
-fn settle(tree: &Tree, root: &Path, order: &[(u32, TreePath, PathBuf)], ownership: Ownership) -> Result<(), StoreError> {
-    let bodies: HashMap<(u32, &TreePath), &PathBuf> = order.iter().map(|(number, path, place)| ((*number, path), place)).collect();
+fn settle(
+    tree: &Tree,
+    root: &Path,
+    order: &[(u32, TreePath, PathBuf)],
+    ownership: Ownership,
+) -> Result<(), StoreError> {
+    let bodies: HashMap<(u32, &TreePath), &PathBuf> =
+        order.iter().map(|(number, path, place)| ((*number, path), place)).collect();
     let mut first_name: HashMap<InodeId, PathBuf> = HashMap::new();
     let names = tree.walk();
     for (path, id) in &names {
@@ -169,7 +185,9 @@ fn flatten(tree: &Tree, order: &[(u32, TreePath, PathBuf)]) -> Layer {
     layer.entries.sort_by_cached_key(|entry| match &entry.change {
         Change::Put(_, Kind::Directory) => (0, 0),
         Change::Put(_, Kind::File { .. }) => match tree.get(&entry.path).map(|id| &tree.inode(id).node) {
-            Some(Node::File { source: Source::Layer { layer, path }, .. }) => (1, rank.get(&(*layer, path)).copied().unwrap_or(usize::MAX)),
+            Some(Node::File { source: Source::Layer { layer, path }, .. }) => {
+                (1, rank.get(&(*layer, path)).copied().unwrap_or(usize::MAX))
+            }
             _ => (2, 0),
         },
         Change::Link(_) => (3, 0),
@@ -180,7 +198,13 @@ fn flatten(tree: &Tree, order: &[(u32, TreePath, PathBuf)]) -> Layer {
 
 /// Writes one layer so that overlay can take it between others: parents carry the metadata that they have in `below` (the merged tree
 /// with this layer on top), whiteouts and opaque marks are overlay's own. Gives the index, with real paths.
-pub fn lay_out(held: &Held, merged: &Tree, root: &Path, ownership: Ownership, user_xattrs: bool) -> Result<(), StoreError> {
+pub fn lay_out(
+    held: &Held,
+    merged: &Tree,
+    root: &Path,
+    ownership: Ownership,
+    user_xattrs: bool,
+) -> Result<(), StoreError> {
     for entry in &held.layer.entries {
         if matches!(entry.change, Change::Whiteout) {
             let place = entry.path.below(root);
@@ -217,7 +241,14 @@ pub fn lay_out(held: &Held, merged: &Tree, root: &Path, ownership: Ownership, us
     Ok(())
 }
 
-fn write_entry(held: &Held, merged: &Tree, entry: &Entry, id: InodeId, place: &Path, root: &Path) -> Result<(), StoreError> {
+fn write_entry(
+    held: &Held,
+    merged: &Tree,
+    entry: &Entry,
+    id: InodeId,
+    place: &Path,
+    root: &Path,
+) -> Result<(), StoreError> {
     if fs::symlink_metadata(place).is_ok_and(|found| !found.is_dir()) {
         fs::remove_file(place).map_err(at("cannot replace", place))?;
     }

@@ -3,8 +3,7 @@
 //! A layer has up to three forms (design, "three forms of one layer"). Here are the two that exist: the archive, which can only be
 //! streamed, and the forms that can be opened file by file.
 
-use super::{StoreError, at};
-use crate::agent::LayerBlob;
+use super::{LayerBlob, StoreError, at};
 use crate::archive::layer::{Dialect, read_layer};
 use crate::squashfs::{Image, Window};
 use crate::tree::{Body, Change, Entry, Kind, Layer, TreePath};
@@ -67,9 +66,7 @@ impl Held {
             }
             Contents::Squashfs(image) => open_in_image(image, path),
             Contents::Copied(origins) => match origins.get(path) {
-                Some(Origin::Host(host)) => {
-                    Ok(Box::new(File::open(host).map_err(at("cannot read", host))?))
-                }
+                Some(Origin::Host(host)) => Ok(Box::new(File::open(host).map_err(at("cannot read", host))?)),
                 Some(Origin::Layer(held, path)) => held.open(path),
                 None => Err(missing(path)),
             },
@@ -81,7 +78,9 @@ impl Held {
     fn open_inline(&self, path: &TreePath) -> Result<Box<dyn Read + '_>, StoreError> {
         let found = self.layer.entries.iter().rev().find(|entry| entry.path == *path);
         match found.map(|entry| &entry.change) {
-            Some(Change::Put(_, Kind::File { body: Body::Inline(bytes), .. })) => Ok(Box::new(io::Cursor::new(bytes.as_ref()))),
+            Some(Change::Put(_, Kind::File { body: Body::Inline(bytes), .. })) => {
+                Ok(Box::new(io::Cursor::new(bytes.as_ref())))
+            }
             _ => Err(missing(path)),
         }
     }

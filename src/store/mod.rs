@@ -17,9 +17,11 @@
 //! do not serve another. Everything below `blobs` and `steps` is written beside its place and renamed, and immutable from then on;
 //! so many jobs may share one store, on a network filesystem too: no database, no reliance on a lock for correctness of a read.
 
+mod blob;
 mod checkout;
 mod contents;
 
+pub use blob::{BlobError, LayerBlob, VerifiedReader};
 pub use checkout::{Ownership, check_out, lay_out, set_metadata};
 pub use contents::{Contents, Held, Origin, Shadow};
 
@@ -227,10 +229,8 @@ impl Store {
             if total <= limit {
                 break;
             }
-            crate::disk::remove_tree(&path).map_err(|error| StoreError::Read {
-                subject: path.display().to_string(),
-                cause: error.to_string(),
-            })?;
+            crate::disk::remove_tree(&path)
+                .map_err(|error| StoreError::Read { subject: path.display().to_string(), cause: error.to_string() })?;
             total -= bytes;
             removed.entries += 1;
             removed.bytes += bytes;

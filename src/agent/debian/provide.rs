@@ -1,6 +1,5 @@
 //! Brings what a pin names: the package files, verified, and the unpacked core as one layer.
 
-use crate::agent::blob::LayerBlob;
 use crate::archive::compress::Compression;
 use crate::deb::base::{self, BaseError};
 use crate::deb::pin::{DebianPin, PackagePin};
@@ -10,6 +9,7 @@ use crate::event::Observer;
 use crate::fetch::FetchError;
 use crate::fetch::download::{Expected, Job, download_all};
 use crate::fetch::http::{Fetch, parse_url};
+use crate::store::LayerBlob;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};

@@ -1,11 +1,11 @@
 //! Named byte ranges: the files of a directory, or the members of an archive.
 
 use super::Error;
-use crate::agent::blob::LayerBlob;
 use crate::archive::compress::{self, Compression};
 use crate::archive::tar;
 use crate::digest::Digest;
 use crate::oci::MAXIMUM_DOCUMENT;
+use crate::store::LayerBlob;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

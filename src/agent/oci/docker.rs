@@ -2,7 +2,7 @@
 
 use super::container::{Container, shorten};
 use super::{Error, Source, list};
-use crate::agent::blob::ImageBase;
+use crate::agent::ImageBase;
 use crate::digest::{Algorithm, Digest};
 use crate::oci::config;
 use crate::oci::reference::Reference;

@@ -2,7 +2,7 @@
 
 use super::container::{Container, Range};
 use super::{Context, Error, Source, list};
-use crate::agent::blob::ImageBase;
+use crate::agent::ImageBase;
 use crate::digest::{Digest, Hasher};
 use crate::oci::config;
 use crate::oci::manifest::{self, Descriptor, Document, Index, Manifest, ManifestError, REFERENCE_NAME};

@@ -11,7 +11,7 @@ mod daemon;
 mod docker;
 mod layout;
 
-use super::blob::ImageBase;
+use super::ImageBase;
 use crate::archive::tar;
 use crate::digest::Digest;
 use crate::oci::MAXIMUM_DOCUMENT;

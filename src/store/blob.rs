@@ -2,22 +2,9 @@
 
 use crate::archive::compress::{self, Compression};
 use crate::digest::{Digest, Hasher};
-use crate::oci::config::ImageConfig;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-
-/// A base image, found and ready to be streamed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ImageBase {
-    /// Bottom up.
-    pub layers: Vec<LayerBlob>,
-    pub config: ImageConfig,
-    /// Identifies the image. Archives of `docker save` have no manifest: there it is the config's digest (the image id).
-    pub manifest_digest: Digest,
-    /// What people call it: a full reference, or the path of the archive with the tag.
-    pub name: String,
-}
 
 /// A layer as a range of a file, so that archives need no unpacking.
 #[derive(Clone, Debug, PartialEq, Eq)]
