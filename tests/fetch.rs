@@ -4,7 +4,8 @@
 
 use base64::Engine as _;
 use sifbuild::agent::docker::{self, DockerError, DockerPin};
-use sifbuild::agent::{ImageBase, LayerBlob};
+use sifbuild::agent::ImageBase;
+use sifbuild::store::LayerBlob;
 use sifbuild::arch::Arch;
 use sifbuild::definition::RegistryBase;
 use sifbuild::digest::Digest;
