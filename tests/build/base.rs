@@ -1,0 +1,139 @@
+//! A base image: Debian's static busybox in two layers that hold what is hard to keep.
+
+use sifbuild::archive::tar::{Header, Kind, Writer};
+use sifbuild::digest::Digest;
+use sifbuild::tree::Xattrs;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+pub const BUSYBOX: &str = "/bin/busybox";
+const APPLETS: [&str; 20] = [
+    "cat", "chmod", "chown", "cp", "date", "echo", "env", "false", "grep", "head", "id", "ln", "ls", "mkdir", "rm",
+    "sh", "sleep", "stat", "touch", "true",
+];
+/// `cap_net_bind_service=ep`, version 2.
+pub const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// One member of a layer.
+pub struct Member {
+    header: Header,
+    body: Vec<u8>,
+}
+
+pub fn file(path: &str, mode: u16, body: &[u8]) -> Member {
+    member(path, Kind::File, mode, body)
+}
+
+pub fn directory(path: &str, mode: u16) -> Member {
+    member(path, Kind::Directory, mode, b"")
+}
+
+fn link(path: &str, kind: Kind) -> Member {
+    member(path, kind, 0o777, b"")
+}
+
+fn member(path: &str, kind: Kind, mode: u16, body: &[u8]) -> Member {
+    let (uid, gid, size) = (0, 0, body.len() as u64);
+    let header = Header { path: path.into(), kind, mode, uid, gid, mtime: 1_000_000_000, xattrs: Xattrs::new(), size };
+    Member { header, body: body.to_vec() }
+}
+
+impl Member {
+    fn owned(mut self, uid: u32, gid: u32) -> Member {
+        (self.header.uid, self.header.gid) = (uid, gid);
+        self
+    }
+
+    fn with(mut self, name: &str, value: &[u8]) -> Member {
+        self.header.xattrs.insert(name.into(), value.to_vec());
+        self
+    }
+}
+
+pub fn archive(members: &[Member]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    for member in members {
+        writer.append(&member.header, &mut member.body.as_slice()).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// The two layers.
+pub fn layers() -> Vec<Vec<u8>> {
+    let busybox = fs::read(BUSYBOX)
+        .unwrap_or_else(|error| panic!("{BUSYBOX}: {error}; install it: apt-get install -y busybox-static"));
+    let mut lower: Vec<Member> = ["bin", "dev", "etc", "opt", "proc", "root", "sys", "usr", "usr/bin", "var"]
+        .iter()
+        .map(|path| directory(path, 0o755))
+        .collect();
+    lower.push(directory("tmp", 0o1777));
+    lower.push(file("bin/busybox", 0o755, &busybox));
+    lower.extend(APPLETS.map(|applet| link(&format!("bin/{applet}"), Kind::Symlink(b"busybox".to_vec()))));
+    lower.push(file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n"));
+    lower.push(file("etc/group", 0o644, b"root:x:0:\nshadow:x:42:\n"));
+    lower.push(file("etc/gone", 0o644, b"gone"));
+    lower.push(file("etc/shadow", 0o640, b"secret").owned(0, 42));
+    lower.push(file("opt/below", 0o644, b"below"));
+    lower.push(file("usr/bin/raise", 0o4755, b"raise"));
+    lower.push(file("usr/bin/bind", 0o755, b"bind").with("security.capability", &CAPABILITY));
+    lower.push(file("usr/bin/noted", 0o644, b"noted").with("user.x", b"note"));
+    lower.push(file("usr/bin/one", 0o644, b"one"));
+    lower.push(link("usr/bin/two", Kind::HardLink(b"usr/bin/one".to_vec())));
+    lower.push(directory("var/games", 0o2775).owned(5, 60));
+    let upper = [
+        file("etc/.wh.gone", 0o644, b""),
+        directory("opt", 0o755),
+        file("opt/.wh..wh..opq", 0o644, b""),
+        file("opt/above", 0o644, b"above"),
+    ];
+    vec![archive(&lower), archive(&upper)]
+}
+
+/// An OCI layout at `directory`, its image tagged `t`; layers are compressed.
+pub fn layout(directory: &Path, layers: &[Vec<u8>]) {
+    let blobs = directory.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let blob = |media: &str, bytes: &[u8]| {
+        let digest = Digest::of(bytes).to_string();
+        fs::write(blobs.join(digest.strip_prefix("sha256:").unwrap()), bytes).unwrap();
+        serde_json::json!({"mediaType": format!("application/vnd.oci.image.{media}"), "digest": digest, "size": bytes.len()})
+    };
+    let compressed: Vec<serde_json::Value> =
+        layers.iter().map(|layer| blob("layer.v1.tar+gzip", &gzip(layer))).collect();
+    let identities: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+    let config = serde_json::json!({
+        "architecture": sifbuild::arch::Arch::host().oci(),
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin:/usr/bin", "FROM_BASE=yes"], "Cmd": ["/bin/sh"], "Labels": {"org.example.base": "small"}},
+        "rootfs": {"type": "layers", "diff_ids": identities},
+    });
+    let config = blob("config.v1+json", config.to_string().as_bytes());
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": compressed,
+    });
+    let mut manifest = blob("manifest.v1+json", manifest.to_string().as_bytes());
+    manifest["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "t"});
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]});
+    fs::write(directory.join("index.json"), index.to_string()).unwrap();
+    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// The same as one tar archive.
+pub fn layout_archive(path: &Path, layout: &Path) {
+    let mut members = vec![directory("blobs", 0o755), directory("blobs/sha256", 0o755)];
+    for name in ["oci-layout", "index.json"] {
+        members.push(file(name, 0o644, &fs::read(layout.join(name)).unwrap()));
+    }
+    for entry in fs::read_dir(layout.join("blobs/sha256")).unwrap().flatten() {
+        let name = format!("blobs/sha256/{}", entry.file_name().to_str().unwrap());
+        members.push(file(&name, 0o644, &fs::read(entry.path()).unwrap()));
+    }
+    fs::write(path, archive(&members)).unwrap();
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}

@@ -1,0 +1,12 @@
+//! The program itself: small images built from bases that the tests make, read back and compared.
+//!
+//! Every test has a directory of its own, with its store, its home and its working directory.
+
+mod base;
+mod failures;
+mod image;
+mod place;
+mod refusals;
+mod reuse;
+mod unprivileged;
+mod walk;

@@ -1,0 +1,64 @@
+//! What the second build does.
+
+use super::image::open;
+use super::place::Place;
+use super::walk::BASE;
+
+fn definition(post: &str, environment: &str, comment: &str) -> String {
+    format!(
+        "{BASE}{comment}\n%environment\n  export A={environment}\n%post\n  echo ran-post {post}\n  echo {post} > /post\n"
+    )
+}
+
+#[test]
+fn a_second_build_runs_nothing() {
+    let place = Place::new();
+    let first = place.build("x.sif", &definition("one", "1", "# c"), &[]);
+    assert!(first.lines().any(|line| line == "ran-post one"), "{first}");
+    let second = place.build("y.sif", &definition("one", "1", "# c"), &[]);
+    assert!(second.contains("post: reused"), "{second}");
+    assert!(!second.lines().any(|line| line == "ran-post one"), "{second}");
+    assert_eq!(open(&place.file("y.sif")).text("post"), "one\n");
+}
+
+#[test]
+fn a_changed_environment_or_comment_reuses_post() {
+    let place = Place::new();
+    place.build("x.sif", &definition("one", "1", "# c"), &[]);
+    let text = place.build("y.sif", &definition("one", "2", "# another comment"), &[]);
+    assert!(text.contains("post: reused"), "{text}");
+    let environment = place.succeed(&["inspect", "--environment", "y.sif"]);
+    assert!(environment.contains("export A=2"), "{environment}");
+    assert!(place.succeed(&["inspect", "--deffile", "y.sif"]).contains("# another comment"));
+}
+
+#[test]
+fn a_changed_post_or_host_file_runs_post_again() {
+    let place = Place::new();
+    place.write("host.txt", "old");
+    let with_file = |post| definition(post, "1", "# c") + "%files\n  host.txt /opt/host.txt\n";
+    place.build("x.sif", &with_file("one"), &[]);
+    let text = place.build("y.sif", &with_file("two"), &[]);
+    assert!(text.lines().any(|line| line == "ran-post two"), "{text}");
+    assert_eq!(open(&place.file("y.sif")).text("post"), "two\n");
+    place.write("host.txt", "new");
+    let text = place.build("z.sif", &with_file("two"), &[]);
+    assert!(text.lines().any(|line| line == "ran-post two"), "{text}");
+    assert_eq!(open(&place.file("z.sif")).text("opt/host.txt"), "new");
+}
+
+#[test]
+fn a_changed_base_and_no_reuse_run_post_again() {
+    let place = Place::new();
+    place.build("x.sif", &definition("one", "1", "# c"), &[]);
+    let text = place.build("y.sif", &definition("one", "1", "# c"), &["--no-reuse"]);
+    assert!(text.lines().any(|line| line == "ran-post one"), "{text}");
+    let mut layers = super::base::layers();
+    layers.push(super::base::archive(&[super::base::file("newer", 0o644, b"newer")]));
+    std::fs::remove_dir_all(place.file("layout")).unwrap();
+    super::base::layout(&place.file("layout"), &layers);
+    super::base::layout_archive(&place.file("base.tar"), &place.file("layout"));
+    let text = place.build("z.sif", &definition("one", "1", "# c"), &[]);
+    assert!(text.lines().any(|line| line == "ran-post one"), "{text}");
+    assert_eq!(open(&place.file("z.sif")).text("newer"), "newer");
+}
