@@ -3,9 +3,8 @@
 //! The image is made by umoci and pushed by skopeo, so that nothing of ours is on the other side.
 
 use base64::Engine as _;
-use sifbuild::agent::docker::{self, DockerError, DockerPin};
 use sifbuild::agent::ImageBase;
-use sifbuild::store::LayerBlob;
+use sifbuild::agent::docker::{self, DockerError, DockerPin};
 use sifbuild::arch::Arch;
 use sifbuild::definition::RegistryBase;
 use sifbuild::digest::Digest;
@@ -16,6 +15,7 @@ use sifbuild::fetch::registry::{Configuration, Registry};
 use sifbuild::fetch::retry::Patience;
 use sifbuild::oci::manifest::Target;
 use sifbuild::source::{Span, Spanned};
+use sifbuild::store::LayerBlob;
 use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

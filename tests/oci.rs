@@ -1,12 +1,12 @@
 //! Images that umoci and skopeo make, opened from every kind of place on this host; and what damaged ones are told.
 
-use sifbuild::agent::oci::{Context, Error, Source, Transport, open};
 use sifbuild::agent::ImageBase;
-use sifbuild::store::BlobError;
+use sifbuild::agent::oci::{Context, Error, Source, Transport, open};
 use sifbuild::arch::Arch;
 use sifbuild::archive::layer::{Dialect, read_layer};
 use sifbuild::archive::tar::{Header, Kind, Writer};
 use sifbuild::oci::manifest::Target;
+use sifbuild::store::BlobError;
 use sifbuild::tree::{Node, Tree, TreePath};
 use std::collections::BTreeMap;
 use std::fs;

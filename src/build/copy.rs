@@ -46,7 +46,7 @@ impl Copy {
     }
 
     /// One line of a host `%files` block.
-    pub fn from_host(&mut self, entry: &FileEntry) -> Result<(), BuildError> {
+    pub fn add_host(&mut self, entry: &FileEntry) -> Result<(), BuildError> {
         let fault = |cause: String| self.fault(entry, cause);
         let pattern = glob::expand_variables(&entry.source).map_err(|cause| fault(cause.to_owned()))?;
         if pattern.is_empty() {
@@ -70,7 +70,7 @@ impl Copy {
     }
 
     /// One line of a `%files from STAGE` block.
-    pub fn from_stage(&mut self, entry: &FileEntry, stage: &StageFiles) -> Result<(), BuildError> {
+    pub fn add_stage(&mut self, entry: &FileEntry, stage: &StageFiles) -> Result<(), BuildError> {
         let pattern = glob::expand_variables(&entry.source).map_err(|cause| self.fault(entry, cause.to_owned()))?;
         let pattern = if pattern.starts_with('/') { pattern } else { format!("/{pattern}") };
         for matched in glob::expand(&pattern, stage) {

@@ -32,6 +32,8 @@ pub struct ScriptFailure {
     pub log: PathBuf,
     /// Where the failed state was kept, when that was asked for.
     pub kept: Option<PathBuf>,
+    /// Only one user id was available, which makes `chown` and the like fail.
+    pub single_id: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +105,9 @@ fn failed_script(failure: &ScriptFailure) -> String {
     }
     if failure.log.exists() {
         text.push_str(&format!("\n  log: {}", failure.log.display()));
+    }
+    if failure.single_id {
+        text.push_str("\n  note: only one user id is available here, so chown, useradd and setgroups fail; with a range of ids in /etc/subuid and /etc/subgid they work");
     }
     match &failure.kept {
         Some(kept) => text.push_str(&format!("\n  kept: {}", kept.display())),

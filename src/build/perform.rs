@@ -299,6 +299,11 @@ impl Performer<'_> {
 
     fn debian(&mut self, step: &Step, lines: &[String]) -> Result<(), BuildError> {
         let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
+        if self.engine.id_mode == crate::plan::IdMode::Single {
+            let cause = "a Debian base needs more than one user id, because its packages give files to several users; have an administrator run \
+                `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (package uidmap), or begin from an OCI image of Debian";
+            return Err(fault(cause.to_owned()));
+        }
         let pin = DebianPin::parse(lines).map_err(|error| fault(error.to_string()))?;
         let blobs = self.engine.store.blobs();
         let base = debian::provide(&pin, &blobs, &self.place, self.engine.fetch()?, self.engine.observer)
@@ -350,7 +355,7 @@ impl Performer<'_> {
             let destination =
                 if entry.destination.is_empty() { entry.source.clone() } else { entry.destination.clone() };
             entry.destination = format!("/scif/apps/{}/{}", file.app, destination.trim_start_matches('/'));
-            copy.from_host(&entry)?;
+            copy.add_host(&entry)?;
         }
         self.add_copy(step, copy)
     }
@@ -370,7 +375,7 @@ impl Performer<'_> {
 
     fn copy_from_host(&mut self, step: &Step, files: &[HostFile]) -> Result<(), BuildError> {
         let mut copy = Copy::new(self.stages[step.stage].filesystem.tree.clone(), self.copy_options());
-        files.iter().try_for_each(|file| copy.from_host(&file.entry))?;
+        files.iter().try_for_each(|file| copy.add_host(&file.entry))?;
         self.add_copy(step, copy)
     }
 
@@ -401,7 +406,7 @@ impl Performer<'_> {
             layers: from.layers.iter().cloned().map(Arc::new).collect(),
         };
         let mut copy = Copy::new(self.stages[step.stage].filesystem.tree.clone(), self.copy_options());
-        entries.iter().try_for_each(|entry| copy.from_stage(entry, &files))?;
+        entries.iter().try_for_each(|entry| copy.add_stage(entry, &files))?;
         self.add_copy(step, copy)
     }
 

@@ -21,7 +21,14 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
         let question = question(&stage.bootstrap, options.arch);
         let base = match lock.recall(&question).or_else(|| pins.recall(&question)) {
             Some(base) => base.clone(),
-            None => pin_base(definition, stage, engine, options)?,
+            None => match kept_answer(&question, engine, options) {
+                Some(base) => base,
+                None => {
+                    let base = pin_base(definition, stage, engine, options)?;
+                    engine.store.keep_answer(&question, &lock_of(&question, &base));
+                    base
+                }
+            },
         };
         let host: Vec<&FileEntry> =
             stage.files.iter().filter(|block| block.from.is_none()).flat_map(|block| &block.entries).collect();
@@ -35,6 +42,17 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
         pins.stages.push(StagePins { question, base, files, app_files });
     }
     Ok(pins)
+}
+
+/// Offline, the latest answer to the same question serves.
+fn kept_answer(question: &str, engine: &Engine<'_>, options: &Options) -> Option<BasePin> {
+    let text = options.offline.then(|| engine.store.answer(question)).flatten()?;
+    Pins::parse(&text).ok()?.recall(question).cloned()
+}
+
+fn lock_of(question: &str, base: &BasePin) -> String {
+    let (files, app_files) = (BTreeMap::new(), BTreeMap::new());
+    Pins { stages: vec![StagePins { question: question.to_owned(), base: base.clone(), files, app_files }] }.lock()
 }
 
 fn pin_base(

@@ -158,7 +158,7 @@ pub fn run_on_host(
     })?;
     match outcome.is_success() {
         true => Ok(()),
-        false => Err(BuildError::Script(Box::new(describe(&subject, outcome, None)))),
+        false => Err(BuildError::Script(Box::new(describe(&subject, outcome, None, engine)))),
     }
 }
 
@@ -204,7 +204,7 @@ fn through_environment(tree: &Tree, argv: &[String]) -> Vec<String> {
 }
 
 fn failed(subject: &Subject<'_>, mut run: Run, outcome: Outcome, engine: &Engine<'_>, options: &Options) -> BuildError {
-    let failure = describe(subject, outcome, options.keep_failed.then(|| run.temporary.clone()));
+    let failure = describe(subject, outcome, options.keep_failed.then(|| run.temporary.clone()), engine);
     if options.on_fail == OnFail::Shell {
         use crate::event::Event;
         let place = run
@@ -224,7 +224,7 @@ fn failed(subject: &Subject<'_>, mut run: Run, outcome: Outcome, engine: &Engine
     BuildError::Script(Box::new(failure))
 }
 
-fn describe(subject: &Subject<'_>, outcome: Outcome, kept: Option<PathBuf>) -> ScriptFailure {
+fn describe(subject: &Subject<'_>, outcome: Outcome, kept: Option<PathBuf>, engine: &Engine<'_>) -> ScriptFailure {
     let status = match outcome.ending {
         Ending::Exited(code) => format!("exit status {code}"),
         Ending::Signaled(signal) => match nix::sys::signal::Signal::try_from(signal) {
@@ -241,6 +241,7 @@ fn describe(subject: &Subject<'_>, outcome: Outcome, kept: Option<PathBuf>) -> S
         last_lines: outcome.last_lines,
         log: outcome.log,
         kept,
+        single_id: engine.id_mode == crate::plan::IdMode::Single,
     }
 }
 

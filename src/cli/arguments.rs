@@ -71,7 +71,7 @@ pub struct BuildArguments {
     /// Threads to pack with [default: as many as this job may use]
     #[arg(short = 'j', long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// Equal bytes on every run: times are those of the base image's creation, unless SOURCE_DATE_EPOCH says otherwise
+    /// Equal bytes on every run: no time in the image is later than SOURCE_DATE_EPOCH, or than 1970 where that is not set
     #[arg(long)]
     pub reproducible: bool,
 
@@ -98,8 +98,7 @@ pub struct BuildArguments {
     pub docker_username: Option<String>,
     #[arg(long, value_name = "PASSWORD", hide = true)]
     pub docker_password: Option<String>,
-    /// Ask for user and password of the registry
-    #[arg(long)]
+    #[arg(long, hide = true)]
     pub docker_login: bool,
     /// Socket of the Docker (or podman) service, for docker-daemon:
     #[arg(long, value_name = "URL")]

@@ -19,6 +19,7 @@ use crate::sandbox::{self, Bind, IdMode, IdModeRequest};
 use crate::squashfs::Compression;
 use crate::store::Store;
 use std::cell::OnceCell;
+use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
 /// What stops a command before or in its work: one line or more, and the exit code.
@@ -39,11 +40,24 @@ impl From<BuildError> for Stop {
     }
 }
 
-pub fn run(arguments: BuildArguments, global: &GlobalArguments) -> u8 {
+pub fn run(mut arguments: BuildArguments, global: &GlobalArguments) -> u8 {
+    arguments.force = arguments.force || may_replace(&arguments.target);
     let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
     finish(with_engine(arguments, &terminal, &|definition, engine, options| {
         Ok(build::build(definition, engine, options)?)
     }))
+}
+
+/// Asks at a terminal whether an existing target may be replaced.
+fn may_replace(target: &Path) -> bool {
+    let here = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !here || std::fs::symlink_metadata(target).is_err() || std::env::var_os("CI").is_some() {
+        return false;
+    }
+    eprint!("Build target '{}' already exists. Do you want to overwrite it? [y/N] ", target.display());
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// Renders what stopped a command.
@@ -110,6 +124,11 @@ fn refuse_or_accept(arguments: &BuildArguments, terminal: &dyn Observer) -> Resu
             accepted.nv || accepted.nvccli || accepted.rocm,
             "--nv, --nvccli and --rocm",
             "no host library enters the sandbox; run the GPU tests with the finished image",
+        ),
+        (
+            arguments.docker_login,
+            "--docker-login",
+            "nothing is asked for; set DOCKER_USERNAME and DOCKER_PASSWORD, or use `docker login` or `podman login`",
         ),
         (accepted.remote, "--remote", "there is no remote builder; build locally without it"),
         (

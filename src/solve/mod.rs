@@ -65,9 +65,8 @@ pub struct Unsatisfiable {
 impl fmt::Display for Unsatisfiable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} cannot be had", self.requirement)?;
-        for (at, label) in self.chain.iter().enumerate() {
-            formatter.write_str(if at == 0 { ", needed by " } else { ", needed by " })?;
-            formatter.write_str(label)?;
+        for label in &self.chain {
+            write!(formatter, ", needed by {label}")?;
         }
         for obstacle in &self.obstacles {
             write!(formatter, "; {obstacle}")?;
@@ -242,23 +241,21 @@ impl Search<'_> {
 
     /// Goes back to the latest choice that has an untried candidate, and takes that.
     fn retreat(&mut self) -> bool {
-        while let Some(choice) = self.choices.last_mut() {
-            for candidate in self.selected.drain(choice.selected..) {
-                self.parents.remove(&candidate);
-            }
-            self.queue.truncate(choice.queue);
-            self.deferred.truncate(choice.deferred);
-            self.forbidden.truncate(choice.forbidden);
-            (self.position, self.deferred_position) = (choice.position, choice.deferred_position);
-            let (requirement, next) = (choice.requirement, choice.untried.remove(0));
-            if choice.untried.is_empty() {
-                self.choices.pop();
-            }
-            let parent = self.queue[requirement].1;
-            self.select(next, parent);
-            return true;
+        let Some(choice) = self.choices.last_mut() else { return false };
+        for candidate in self.selected.drain(choice.selected..) {
+            self.parents.remove(&candidate);
         }
-        false
+        self.queue.truncate(choice.queue);
+        self.deferred.truncate(choice.deferred);
+        self.forbidden.truncate(choice.forbidden);
+        (self.position, self.deferred_position) = (choice.position, choice.deferred_position);
+        let (requirement, next) = (choice.requirement, choice.untried.remove(0));
+        if choice.untried.is_empty() {
+            self.choices.pop();
+        }
+        let parent = self.queue[requirement].1;
+        self.select(next, parent);
+        true
     }
 }
 

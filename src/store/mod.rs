@@ -10,6 +10,7 @@
 //!     chain                digests of the results below it, bottom first
 //!     oci-config.json      attachments: what else a step found out
 //!     root/                the layer's contents: a directory that overlay takes as lower
+//!   answers/HEX            what the world answered to a question, named by the question's digest; for --offline
 //!   work/NAME/             builds in flight; each locked by its owner, swept when the lock is free
 //! ```
 //!
@@ -83,6 +84,22 @@ impl Store {
     /// Directory of content-addressed archives (`sha256/HEX` below it).
     pub fn blobs(&self) -> PathBuf {
         self.root.join("blobs")
+    }
+
+    /// The latest answer to a question.
+    pub fn answer(&self, question: &str) -> Option<String> {
+        fs::read_to_string(self.root.join("answers").join(Digest::of(question.as_bytes()).hex())).ok()
+    }
+
+    /// Keeps an answer. A store that cannot is no reason to stop: the answer is at hand.
+    pub fn keep_answer(&self, question: &str, text: &str) {
+        let folder = self.root.join("answers");
+        let written = fs::create_dir_all(&folder).and_then(|()| {
+            let draft = tempfile::NamedTempFile::new_in(&folder)?;
+            fs::write(draft.path(), text)?;
+            draft.persist(folder.join(Digest::of(question.as_bytes()).hex())).map_err(|error| error.error)
+        });
+        drop(written);
     }
 
     /// Directory for builds in flight.

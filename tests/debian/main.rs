@@ -172,9 +172,9 @@ fn accepts_a_signing_subkey_and_one_good_signature_among_several() {
     let (key, stranger) = (Key::with_subkey(), Key::new());
     let mirror = Mirror::new(&key);
     let pin = ask(&mirror, &options(&key), &[]).unwrap();
-    assert_eq!(pin.signers, [key.fingerprint.clone()], "the primary key is named");
+    assert_eq!(pin.signers, std::slice::from_ref(&key.fingerprint), "the primary key is named");
     mirror.sign_twice(&stranger, &key);
-    assert_eq!(ask(&mirror, &options(&key), &[]).unwrap().signers, [key.fingerprint.clone()]);
+    assert_eq!(ask(&mirror, &options(&key), &[]).unwrap().signers, std::slice::from_ref(&key.fingerprint));
     // Armored keyrings, several blocks in one file.
     let both = mirror.path("both.asc");
     std::fs::write(&both, [stranger.armored(), key.armored()].concat()).unwrap();

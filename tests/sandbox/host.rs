@@ -11,7 +11,9 @@ const RANGE_USER: &str = "sifbuild-range";
 const SINGLE_USER: &str = "sifbuild-single";
 
 /// Tests from outside: what happens to a process that is killed, or that lacks something.
-const OUTER: [(&str, fn(&Host, &str)); 6] = [
+type Outer = (&'static str, fn(&Host, &str));
+
+const OUTER: [Outer; 6] = [
     ("sigterm_ends_the_whole_tree_and_removes_everything", sigterm),
     ("after_sigkill_the_next_run_sweeps", sigkill),
     ("the_exit_code_comes_through", exit_code),
