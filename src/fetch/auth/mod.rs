@@ -8,7 +8,7 @@
 //! Compat: Apptainer reads only the first three (without `DOCKER_CONFIG`), and knows no keys for namespaces.
 
 pub mod file;
-pub mod helper;
+pub mod program;
 
 use self::file::AuthFile;
 use std::fmt;
@@ -158,7 +158,7 @@ fn search(
 ) -> Result<Option<Found>, AuthError> {
     let file = AuthFile::read(path)?;
     if let Some((helper, server)) = file.helper(registry) {
-        match helper::get(&helper, &server) {
+        match program::get(&helper, &server) {
             Ok(Some(credential)) => {
                 let origin =
                     format!("{} through docker-credential-{helper} ({})", path.display(), describe(&credential));

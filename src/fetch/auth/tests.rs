@@ -131,7 +131,7 @@ fn helpers_are_asked_and_bounded() {
     place("endless", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done");
     place("slow", "sleep 60");
     let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap_or_default());
-    let get = |name: &str| helper::get_in(name, "quay.io", Duration::from_secs(5), Some(path.as_str()));
+    let get = |name: &str| program::get_in(name, "quay.io", Duration::from_secs(5), Some(path.as_str()));
     assert_eq!(
         get("good").unwrap(),
         Some(Credential::Password { user: "get-quay.io".to_owned(), password: Secret::new("s") })
@@ -144,7 +144,7 @@ fn helpers_are_asked_and_bounded() {
     assert!(get("../bad").unwrap_err().to_string().contains("not a plain program name"));
     assert!(get("missing").unwrap_err().to_string().contains("is it installed"));
     let start = Instant::now();
-    let slow = helper::get_in("slow", "x", Duration::from_millis(200), Some(path.as_str())).unwrap_err();
+    let slow = program::get_in("slow", "x", Duration::from_millis(200), Some(path.as_str())).unwrap_err();
     assert!(slow.to_string().contains("no answer within 0.2 s"), "{slow}");
     assert!(start.elapsed() < Duration::from_secs(20));
 }
