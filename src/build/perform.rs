@@ -125,8 +125,19 @@ impl Performer<'_> {
             work.filesystem.push(held)?;
             work.filesystem.chain.push(key);
         }
+        if self.begins_with_oci(step.stage) {
+            work.config = work.config_object.as_deref().and_then(kept_config);
+        }
         self.stages[step.stage] = work;
         Ok(())
+    }
+
+    /// Whether the stage's base is an OCI image, whose configuration the skeleton needs.
+    fn begins_with_oci(&self, stage: usize) -> bool {
+        let is_oci = |step: &Step| {
+            matches!(&step.action, Action::Base { pin: BasePin::Docker { .. } | BasePin::OciLayout { .. } })
+        };
+        self.plan.steps.iter().any(|step| step.stage == stage && is_oci(step))
     }
 
     fn act(&mut self, step: &Step) -> Result<(), BuildError> {
@@ -518,5 +529,31 @@ fn runtime(config: &ImageConfig) -> OciRuntime {
         cmd: config.cmd.clone(),
         env: config.env.clone(),
         labels: (!config.labels.is_empty()).then(|| config.labels.clone()),
+    }
+}
+
+/// The configuration of an image from its member `config`, which is what is kept of it.
+fn kept_config(bytes: &[u8]) -> Option<ImageConfig> {
+    let inner: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let whole = serde_json::json!({
+        "architecture": "", "os": "linux", "config": inner, "rootfs": {"type": "layers", "diff_ids": []},
+    });
+    crate::oci::config::parse(whole.to_string().as_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_configuration_says_what_the_image_said() {
+        let bytes = br#"{"Env":["A=b"],"Entrypoint":["/x"],"Cmd":["y"],"Labels":{"k":"v"}}"#;
+        let config = kept_config(bytes).unwrap();
+        assert_eq!(
+            (config.env, config.entrypoint, config.cmd),
+            (vec!["A=b".to_owned()], vec!["/x".to_owned()], vec!["y".to_owned()])
+        );
+        assert_eq!(config.labels["k"], "v");
+        assert!(kept_config(b"no JSON").is_none());
     }
 }
