@@ -90,6 +90,12 @@ fn pin_base(
             Ok(BasePin::OciLayout { source: base.from.value.clone(), manifest: image.manifest_digest })
         }
         Bootstrap::Localimage(base) => {
+            // A signature that was asked for and is not checked would be worse than none.
+            if !base.fingerprints.is_empty() {
+                let cause = "its Fingerprints cannot be checked yet, so the base is not used; check it with `apptainer verify` and \
+                    remove the header";
+                return Err(fault(cause.to_owned()));
+            }
             let path = options.directory.join(&base.from.value);
             let (kind, digest) = local::pin(&path).map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Local { path: base.from.value.clone(), kind, digest })
