@@ -20,4 +20,5 @@ if [ -x /.singularity.d/test ]; then
     exec /.singularity.d/test "$@"
 fi
 
+echo "No test found in container, executing /bin/sh -c true"
 exec /bin/sh -c true
