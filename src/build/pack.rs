@@ -86,9 +86,10 @@ impl<W: Write + Seek> Packing<W> {
             }
             Ok(())
         });
-        match failed {
-            Some(failed) => Err(failed),
-            None => Ok(result?),
+        match (result, failed) {
+            (Err(error @ StoreError::Layer { .. }), _) => Err(error.into()),
+            (_, Some(failed)) => Err(failed),
+            (result, None) => Ok(result?),
         }
     }
 

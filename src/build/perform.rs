@@ -8,6 +8,7 @@ use super::script::{self, Job, Subject};
 use super::{BuildError, Engine, Options};
 use crate::agent::docker::DockerPin;
 use crate::agent::{ImageBase, busybox, debian, docker, local, oci};
+use crate::arch::Arch;
 use crate::archive::layer::Dialect;
 use crate::deb::pin::DebianPin;
 use crate::definition::{Bootstrap, Definition, FileEntry, Script, Stage};
@@ -143,7 +144,12 @@ impl Performer<'_> {
     fn act(&mut self, step: &Step) -> Result<(), BuildError> {
         match &step.action {
             Action::Pre { script } => self.run_on_host(step, "%pre", script),
-            Action::Base { pin } => self.base(step, pin),
+            Action::Base { pin } => self.base(step, pin).map_err(|error| match error {
+                BuildError::Store(error @ StoreError::Layer { .. }) => {
+                    BuildError::Base { place: self.place(step), cause: error.to_string() }
+                }
+                error => error,
+            }),
             Action::Skeleton { origin } => {
                 let work = &self.stages[step.stage];
                 let runtime = work.config.as_ref().map(runtime);
@@ -195,7 +201,7 @@ impl Performer<'_> {
                 self.oci_base(step, image)
             }
             (
-                BasePin::OciLayout { .. },
+                BasePin::OciLayout { manifest, .. },
                 Bootstrap::Oci(base)
                 | Bootstrap::OciArchive(base)
                 | Bootstrap::DockerArchive(base)
@@ -208,6 +214,9 @@ impl Performer<'_> {
                     docker_host: self.options.docker_host.as_deref(),
                 };
                 let image = oci::open(&source, context).map_err(|error| fault(error.to_string()))?;
+                if image.manifest_digest != *manifest {
+                    return Err(fault(format!("{} changed while it was built from; build again", image.name)));
+                }
                 self.oci_base(step, image)
             }
             (BasePin::Local { path, kind, .. }, _) => {
@@ -251,6 +260,12 @@ impl Performer<'_> {
     }
 
     fn oci_base(&mut self, step: &Step, image: ImageBase) -> Result<(), BuildError> {
+        let (named, wanted) = (&image.config.architecture, self.options.arch);
+        if !named.is_empty() && Arch::parse(named) != Some(wanted) {
+            let cause =
+                format!("{} is an image for {named}, but {wanted} is built; --arch {named} takes it", image.name);
+            return Err(BuildError::Base { place: self.place(step), cause });
+        }
         let work = &mut self.stages[step.stage];
         work.config_object = Some(image.config.marshal().into_bytes());
         work.config = Some(image.config);

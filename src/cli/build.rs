@@ -17,6 +17,7 @@ use crate::pins::Pins;
 use crate::plan::{self, Sections};
 use crate::sandbox::{self, Bind, IdMode, IdModeRequest};
 use crate::squashfs::Compression;
+use crate::squashfs::format::is_block_size;
 use crate::store::Store;
 use std::cell::OnceCell;
 use std::io::{BufRead, IsTerminal};
@@ -224,9 +225,13 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
             .map_err(|error| Stop::usage(format!("--section: {error}")))?,
     };
     let compression = match &arguments.compression {
-        Some(text) => parse_compression(text).ok_or_else(|| Stop::usage(format!("--compression {text}: known are zstd, gzip, xz, lz4 and none, with a level where they have levels: zstd:9")))?,
+        Some(text) => text.parse().map_err(|error| Stop::usage(format!("--compression {text}: {error}")))?,
         None => Compression::default(),
     };
+    let block_size = arguments.block_size.unwrap_or(131_072);
+    if !is_block_size(block_size) {
+        return Err(Stop::usage(format!("--block-size {block_size}: it must be a power of two from 4096 to 1048576")));
+    }
     let variant = Variant::parse(&arguments.debian_variant).ok_or_else(|| {
         Stop::usage(format!("--debian-variant {}: known are minbase, buildd and default", arguments.debian_variant))
     })?;
@@ -259,7 +264,7 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         reuse: !arguments.no_reuse,
         offline: arguments.offline,
         compression,
-        block_size: arguments.block_size.unwrap_or(131_072),
+        block_size,
         threads: arguments
             .jobs
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
@@ -278,22 +283,6 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
             .unwrap_or(docker::CONCURRENCY),
         lock: Pins::default(),
     })
-}
-
-/// `NAME[:LEVEL]`.
-fn parse_compression(text: &str) -> Option<Compression> {
-    let (name, level) = match text.split_once(':') {
-        Some((name, level)) => (name, Some(level.parse::<u32>().ok()?)),
-        None => (text, None),
-    };
-    match (name, level) {
-        ("zstd", level) => Some(Compression::Zstd { level: level.unwrap_or(6) }),
-        ("gzip", level) => Some(Compression::Gzip { level: level.unwrap_or(6) }),
-        ("xz", None) => Some(Compression::Xz),
-        ("lz4", None) => Some(Compression::Lz4),
-        ("none", None) => Some(Compression::None),
-        _ => None,
-    }
 }
 
 /// `--bind` (commas separate) and `--mount`.

@@ -122,15 +122,17 @@ fn stream_archive(
     wanted: &dyn Fn(&TreePath) -> bool,
     each: EachBody<'_>,
 ) -> Result<Layer, StoreError> {
-    let fault = |cause: String| StoreError::Read { subject: blob.file.display().to_string(), cause };
+    let fault = |cause: String| StoreError::Layer { file: blob.file.clone(), cause };
     let reader = blob.open_tar().map_err(|error| fault(error.to_string()))?;
     let mut failed = None;
     let layer = read_layer(reader, dialect, &mut |entry: &Entry, body: Option<&mut dyn Read>| {
-        if let (Change::Put(_, Kind::File { size, .. }), Some(body)) = (&entry.change, body)
-            && wanted(&entry.path)
-            && let Err(error) = each(&entry.path, *size, body)
-        {
-            failed = Some(error);
+        let (Change::Put(_, Kind::File { size, .. }), Some(body)) = (&entry.change, body) else { return Ok(()) };
+        if !wanted(&entry.path) {
+            return Ok(());
+        }
+        let mut body = Noting { body, fault: None };
+        if let Err(error) = each(&entry.path, *size, &mut body) {
+            failed = Some(body.fault.map_or(error, fault));
             return Err(io::Error::other("stopped"));
         }
         Ok(())
@@ -138,6 +140,18 @@ fn stream_archive(
     match failed {
         Some(error) => Err(error),
         None => layer.map_err(|error| fault(error.to_string())),
+    }
+}
+
+/// Tells whether it was the archive that failed, or what its content was given to.
+struct Noting<'a> {
+    body: &'a mut dyn Read,
+    fault: Option<String>,
+}
+
+impl Read for Noting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.body.read(buffer).inspect_err(|error| self.fault = Some(error.to_string()))
     }
 }
 

@@ -42,6 +42,9 @@ pub enum StoreError {
     Damaged { path: PathBuf, cause: String },
     #[error("the layers do not fit on each other: {0}")]
     Apply(#[from] crate::tree::ApplyError),
+    /// An archive that came from outside is not what it should be.
+    #[error("{file}: {cause}", file = file.display())]
+    Layer { file: PathBuf, cause: String },
     #[error("{subject}: {cause}")]
     Read { subject: String, cause: String },
 }

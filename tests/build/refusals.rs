@@ -79,6 +79,7 @@ fn cases() -> Vec<Case> {
         ("a stage that is not there", base("%files from absent\n  /a /b\n"), &[], nothing),
         ("-c without a command", base("%post -c\n  true\n"), &[], nothing),
         ("an interpreter that is not in the image", base("%post -c /bin/absent\n  true\n"), &[], nothing),
+        ("an image for another architecture", base(""), &["--arch", "s390x"], nothing),
         ("an unknown architecture", base(""), &["--arch", "z80"], nothing),
         ("an unknown section", base(""), &["--section", "poost"], nothing),
         ("an unknown compression", base(""), &["--compression", "zip"], nothing),

@@ -62,3 +62,22 @@ fn a_changed_base_and_no_reuse_run_post_again() {
     assert!(text.lines().any(|line| line == "ran-post one"), "{text}");
     assert_eq!(open(&place.file("z.sif")).text("newer"), "newer");
 }
+
+#[test]
+fn another_definition_on_the_same_base_keeps_the_images_configuration() {
+    let place = Place::new();
+    place.build("x.sif", &format!("{BASE}%post\n  true\n"), &[]);
+    let text = place.build("y.sif", &format!("{BASE}%post\n  echo other\n"), &[]);
+    assert!(text.contains("base: reused"), "{text}");
+    for file in ["env/10-docker2singularity.sh", "runscript", "labels.json"] {
+        let path = format!(".singularity.d/{file}");
+        let (first, second) = (open(&place.file("x.sif")).text(&path), open(&place.file("y.sif")).text(&path));
+        let undated = |text: &str| {
+            text.lines()
+                .filter(|line| !line.contains("date") && !line.contains("created"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(undated(&first), undated(&second), "{file}");
+    }
+}
