@@ -11,7 +11,8 @@ use crate::sif::format::DataType;
 use crate::sif::metadata;
 use crate::sif::writer::{ObjectOptions, Writer as SifWriter, WriterOptions};
 use crate::skeleton::{BaseImage, MetadataInputs, Timestamp, definition_metadata};
-use crate::squashfs::{Options as SquashfsOptions, Writer};
+use crate::squashfs::{Options as SquashfsOptions, Window, Writer};
+use crate::store::Store;
 use crate::tree::{Layer, Tree, TreePath};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -88,27 +89,21 @@ pub fn check_target(options: &Options) -> Result<(), BuildError> {
 }
 
 /// A SIF in the making whose squashfs receives bodies already.
-pub struct Output {
+pub struct Output<'a> {
     file: AtomicFile,
-    packing: Packing<File>,
+    packing: Packing<'a, File>,
     offset: u64,
 }
 
-impl Output {
+impl<'a> Output<'a> {
     /// Starts the file; the squashfs begins at `offset`.
-    pub fn begin(options: &Options, offset: u64) -> Result<Output, BuildError> {
+    pub fn begin(options: &Options, offset: u64, store: &'a Store) -> Result<Output<'a>, BuildError> {
         let fault = |cause: String| BuildError::Write { path: options.target.clone(), cause };
         let file = AtomicFile::create(&options.target, 0o755)?;
         let mut out = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
         out.seek(SeekFrom::Start(offset)).map_err(|error| fault(error.to_string()))?;
-        let squashfs = SquashfsOptions {
-            compression: options.compression,
-            block_size: options.block_size,
-            threads: options.threads,
-            modification_time: u32::try_from(options.epoch.unwrap_or(options.now.seconds)).unwrap_or(0),
-        };
-        let writer = Writer::new(out, squashfs).map_err(|error| fault(error.to_string()))?;
-        Ok(Output { file, packing: Packing::new(writer), offset })
+        let writer = Writer::new(out, squashfs_options(options)).map_err(|error| fault(error.to_string()))?;
+        Ok(Output { file, packing: Packing::new(writer, store), offset })
     }
 
     /// An offset that leaves room for metadata which are not known yet.
@@ -131,7 +126,8 @@ impl Output {
         let Output { mut file, mut packing, offset } = self;
         let fault = |cause: String| BuildError::Write { path: options.target.clone(), cause };
         packing.stream(&mut filesystem, engine.observer)?;
-        let (_, summary) = packing.finish(&mut filesystem.tree, options.epoch)?;
+        let packed = packing.finish(&mut filesystem.tree, options.epoch)?;
+        let summary = &packed.summary;
         engine.observer.observe(Event::ProgressFinished { task: Task::Pack, subject: "image".to_owned() });
         for lost in &summary.unsupported_xattrs {
             let name = String::from_utf8_lossy(&lost.name);
@@ -159,8 +155,22 @@ impl Output {
         sif.end_partition(summary.size).map_err(|error| fault(error.to_string()))?;
         sif.finish().map_err(|error| fault(error.to_string()))?;
         file.file().set_len(place + summary.size).map_err(|error| fault(error.to_string()))?;
+        let image = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
+        let image = Window::new(image, place, summary.size);
         file.commit(options.force)?;
+        if let Err(error) = packed.keep(&image, &squashfs_options(options), engine.store) {
+            engine.observer.observe(Event::Warning(format!("the next build will be slower: {error}")));
+        }
         Ok(())
+    }
+}
+
+fn squashfs_options(options: &Options) -> SquashfsOptions {
+    SquashfsOptions {
+        compression: options.compression,
+        block_size: options.block_size,
+        threads: options.threads,
+        modification_time: u32::try_from(options.epoch.unwrap_or(options.now.seconds)).unwrap_or(0),
     }
 }
 
@@ -168,7 +178,7 @@ impl Output {
 pub fn write(
     mut filesystem: Filesystem,
     config: Option<Vec<u8>>,
-    output: Option<Output>,
+    output: Option<Output<'_>>,
     finishing: &Finishing<'_>,
     engine: &Engine<'_>,
 ) -> Result<(), BuildError> {
@@ -183,7 +193,7 @@ pub fn write(
                 Some(output) => output,
                 None => {
                     let end: u64 = DATA_OFFSET + objects.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
-                    Output::begin(options, end.next_multiple_of(ALIGNMENT))?
+                    Output::begin(options, end.next_multiple_of(ALIGNMENT), engine.store)?
                 }
             };
             output.finish(filesystem, &objects, engine, options)?;

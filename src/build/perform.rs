@@ -86,7 +86,7 @@ struct Performer<'a> {
     /// Where `%pre` and `%setup` see the root.
     root: Option<PathBuf>,
     /// The image, when its bodies stream from archives while the steps are performed.
-    output: Option<Output>,
+    output: Option<Output<'a>>,
 }
 
 impl Performer<'_> {
@@ -253,7 +253,7 @@ impl Performer<'_> {
     fn stream_base(&mut self, step: &Step) -> Result<(), BuildError> {
         let work = &mut self.stages[step.stage];
         let offset = Output::roomy_offset(self.definition, work.config_object.as_ref().map_or(0, Vec::len));
-        let mut output = Output::begin(self.options, offset)?;
+        let mut output = Output::begin(self.options, offset, self.engine.store)?;
         output.stream(&mut work.filesystem, self.engine)?;
         self.output = Some(output);
         Ok(())

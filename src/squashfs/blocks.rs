@@ -21,6 +21,8 @@ pub(super) enum Label {
     Fragment,
     /// The blocks of the body with this number are complete.
     EndOfRun(u32),
+    /// Blocks that an earlier image had; the writer knows which.
+    Copied,
 }
 
 /// One block on its way, with both its forms.

@@ -6,11 +6,13 @@ mod blocks;
 mod compress;
 pub mod dump;
 pub mod format;
+mod kept;
 mod metadata;
 mod reader;
 mod tables;
 mod writer;
 
 pub use compress::{Codec, CodecError, Compression};
+pub use kept::{Kept, KeptError, Segment};
 pub use reader::{BodyReader, Image, ReadAt, ReadError, Window};
-pub use writer::{BodyId, Options, Summary, UnsupportedXattr, WriteError, Writer};
+pub use writer::{BodyId, Options, SegmentBody, SegmentError, Summary, UnsupportedXattr, WriteError, Writer};

@@ -9,7 +9,7 @@ use crate::squashfs::{Image, Window};
 use crate::tree::{Body, Change, Entry, Kind, Layer, TreePath};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,6 +43,9 @@ pub struct Held {
     pub contents: Contents,
 }
 
+/// See [`Held::opener`].
+pub type Opener<'a> = Box<dyn Fn(&TreePath, u64) -> io::Result<Box<dyn Read + 'a>> + 'a>;
+
 /// Called for each regular file whose body is in the contents: path, size, body.
 pub type EachBody<'a> = &'a mut dyn FnMut(&TreePath, u64, &mut dyn Read) -> Result<(), StoreError>;
 
@@ -73,6 +76,28 @@ impl Held {
             Contents::Inline => self.open_inline(path),
             Contents::Archive(..) => unreachable!("an archive is streamed, not opened by path"),
         }
+    }
+
+    /// Opens stored bodies one after another, each at an offset; `None` where the contents are not one directory or image.
+    pub fn opener(&self) -> Result<Option<Opener<'_>>, StoreError> {
+        Ok(match &self.contents {
+            Contents::Directory(root) => {
+                let directory = File::open(root).map_err(at("cannot open", root))?;
+                Some(Box::new(move |path, offset| {
+                    let mut file = crate::disk::open_body(directory.as_fd(), path)?;
+                    if offset > 0 {
+                        file.seek(SeekFrom::Start(offset))?;
+                    }
+                    Ok(Box::new(file) as Box<dyn Read>)
+                }))
+            }
+            Contents::Squashfs(image) => Some(Box::new(|path, offset| {
+                let mut body = open_in_image(image, path).map_err(io::Error::other)?;
+                io::copy(&mut (&mut body).take(offset), &mut io::sink())?;
+                Ok(body)
+            })),
+            _ => None,
+        })
     }
 
     fn open_inline(&self, path: &TreePath) -> Result<Box<dyn Read + '_>, StoreError> {

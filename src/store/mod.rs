@@ -9,6 +9,7 @@
 //!     index                the layer's index, canonical text (crate::tree::text)
 //!     chain                digests of the results below it, bottom first
 //!     oci-config.json      attachments: what else a step found out
+//!     blocks-SETTINGS      the bodies as an image had them (crate::squashfs::Kept)
 //!     root/                the layer's contents: a directory that overlay takes as lower
 //!   answers/HEX            what the world answered to a question, named by the question's digest; for --offline
 //!   work/NAME/             builds in flight; each locked by its owner, swept when the lock is free
@@ -24,7 +25,7 @@ mod contents;
 
 pub use blob::{BlobError, LayerBlob, VerifiedReader};
 pub use checkout::{Ownership, check_out, lay_out, set_metadata};
-pub use contents::{Contents, Held, Origin, Shadow};
+pub use contents::{Contents, Held, Opener, Origin, Shadow};
 
 use crate::digest::Digest;
 use crate::tree::{Layer, text};
@@ -209,6 +210,29 @@ impl Store {
             Err(error) => return Err(at("cannot keep", &place)(error)),
         }
         Ok(Held { layer: layer.clone(), contents: Contents::Directory(place.join("root")) })
+    }
+
+    /// A file that was kept beside a result later, such as its blocks.
+    pub fn supplement(&self, key: &Digest, name: &str) -> Option<File> {
+        File::open(self.step(key).join(name)).ok()
+    }
+
+    /// Keeps a file beside a result that is here.
+    pub fn add_supplement(
+        &self,
+        key: &Digest,
+        name: &str,
+        write: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let place = self.step(key).join(name);
+        let parent = self.step(key);
+        let draft = tempfile::Builder::new()
+            .prefix(".draft-")
+            .tempfile_in(&parent)
+            .map_err(at("cannot make a file in", &parent))?;
+        write(&mut draft.as_file()).map_err(at("cannot write", &place))?;
+        draft.persist(&place).map_err(|error| at("cannot keep", &place)(error.error))?;
+        Ok(())
     }
 
     /// What archives and step results take, in this order.

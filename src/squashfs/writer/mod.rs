@@ -2,22 +2,34 @@
 //!
 //! The bytes depend on the bodies' order, the tree and the options, and never on the number of threads.
 //!
+//! A *segment* is a layer whose bodies can be opened at will. Its fragments hold no tail of another segment, and where they are cut depends on
+//! the sizes of the layer's files alone; so the blocks of a layer are the same in every image that shows the same files of it, and those
+//! that an earlier image had ([`Kept`]) are copied, with the same result.
+//!
 //! # Why
 //! A body's blocks are written as they come and taken back when the body turns out to be a duplicate: that needs no second read
 //! and no memory that grows with the file. Duplicates are proved by SHA-256 over what is stored.
 
+mod fragment;
 mod inodes;
 mod output;
+mod segment;
+
+pub use segment::{SegmentBody, SegmentError};
 
 use super::blocks::{Label, Pool, is_zero};
 use super::compress::{CodecError, Compression, Compressor};
-use super::format::{self, NO_FRAGMENT, PADDING, SUPERBLOCK_SIZE, Superblock};
+use super::format::{self, PADDING, SUPERBLOCK_SIZE, Superblock};
+use super::kept::{Kept, Segment};
 use super::metadata::encode_block;
 use crate::tree::{InodeId, Node, Source, Tree, TreePath};
+use fragment::Group;
 use output::Output;
+use segment::{Copied, Log};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
 
 /// How an image is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +67,8 @@ pub struct Summary {
     pub fragments: u32,
     /// Bodies whose blocks or tail were in the image before.
     pub duplicates: u64,
+    /// Those segments that were to be recorded.
+    pub segments: Vec<Segment>,
     /// Attributes that squashfs cannot hold (all but `user.`, `trusted.` and `security.`): left out.
     pub unsupported_xattrs: Vec<UnsupportedXattr>,
 }
@@ -76,6 +90,10 @@ pub enum WriteError {
     Read { read: u64, size: u64, cause: io::Error },
     #[error("a file of {size} bytes ended after {read} bytes")]
     Short { read: u64, size: u64 },
+    #[error("cannot copy blocks that were kept from an earlier image: {cause}; `sifbuild cache clean` removes them")]
+    Kept { cause: io::Error },
+    #[error("a file of {size} bytes is another than when its blocks were kept")]
+    Changed { size: u64 },
     #[error(transparent)]
     Codec(#[from] CodecError),
     #[error("squashfs block size {0} is not a power of two between 4 KiB and 1 MiB")]
@@ -128,12 +146,16 @@ pub struct Writer<W: Write + Seek> {
     pool: Pool,
     output: Output<W>,
     bodies: Vec<Body>,
-    /// Tails that wait to become the next fragment.
-    fragment: Vec<u8>,
+    group: Group,
     fragment_number: u32,
     tails: HashMap<[u8; 32], Place>,
     tail: Vec<u8>,
     shared_tails: u64,
+    /// What is copied from kept blocks, in the order of its marks in the queue.
+    copied: VecDeque<Copied>,
+    kept: Option<Arc<Kept>>,
+    segments: usize,
+    logs: Vec<Log>,
 }
 
 impl<W: Write + Seek> Writer<W> {
@@ -157,19 +179,36 @@ impl<W: Write + Seek> Writer<W> {
             pool,
             output,
             bodies: Vec::new(),
-            fragment: Vec::new(),
+            group: Group::default(),
             fragment_number: 0,
             tails: HashMap::new(),
             tail: Vec::new(),
             shared_tails: 0,
+            copied: VecDeque::new(),
+            kept: None,
+            segments: 0,
+            logs: Vec::new(),
         })
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Reads exactly `size` bytes and puts them into the image, or finds them there.
     pub fn body(&mut self, reader: &mut dyn Read, size: u64) -> Result<BodyId, WriteError> {
-        let number =
-            u32::try_from(self.bodies.len()).map_err(|_| WriteError::TooLarge { what: "the number of files" })?;
-        self.bodies.push(Body { size, run: None, tail: Tail::None });
+        self.account(size, None)?;
+        Ok(self.read_body(reader, size)?.0)
+    }
+
+    /// Ends a fragment, so that what follows shares none with what came before.
+    pub fn part(&mut self) -> Result<(), WriteError> {
+        self.close_group(None)
+    }
+
+    /// Gives the digest of the tail too.
+    fn read_body(&mut self, reader: &mut dyn Read, size: u64) -> Result<(BodyId, Option<[u8; 32]>), WriteError> {
+        let number = self.new_body(size)?;
         let block_size = u64::from(self.options.block_size);
         let mut remaining = size;
         while remaining >= block_size {
@@ -185,19 +224,35 @@ impl<W: Write + Seek> Writer<W> {
             }
             self.settle(false)?;
         }
-        let tail = if remaining > 0 { self.read_tail(reader, size, remaining as usize)? } else { Tail::None };
-        if matches!(tail, Tail::Hole) {
-            self.pool.mark(Label::Hole);
+        let mut sum = None;
+        let mut tail = Tail::None;
+        if remaining > 0 {
+            let mut bytes = std::mem::take(&mut self.tail);
+            bytes.resize(remaining as usize, 0);
+            fill(reader, &mut bytes, size, size - remaining)?;
+            if is_zero(&bytes) {
+                tail = Tail::Hole;
+                self.pool.mark(Label::Hole);
+            } else {
+                let digest = Sha256::digest(&bytes).into();
+                tail = Tail::Fragment(self.place_tail(digest, fragment::Bytes::Here(&bytes)));
+                sum = Some(digest);
+            }
+            self.tail = bytes;
         }
         self.bodies[number as usize].tail = tail;
         if size >= block_size || matches!(tail, Tail::Hole) {
             self.pool.mark(Label::EndOfRun(number));
         }
-        if matches!(tail, Tail::Fragment(_)) {
-            self.place_tail(number)?;
-        }
         self.settle(false)?;
-        Ok(BodyId(number))
+        Ok((BodyId(number), sum))
+    }
+
+    fn new_body(&mut self, size: u64) -> Result<u32, WriteError> {
+        let number =
+            u32::try_from(self.bodies.len()).map_err(|_| WriteError::TooLarge { what: "the number of files" })?;
+        self.bodies.push(Body { size, run: None, tail: Tail::None });
+        Ok(number)
     }
 
     /// Writes the tables and the superblock. `body_of` tells the body of each file that is not empty; those with
@@ -209,60 +264,22 @@ impl<W: Write + Seek> Writer<W> {
     ) -> Result<(W, Summary), WriteError> {
         let plan = inodes::Plan::new(tree)?;
         let bodies = self.assign_bodies(tree, &plan, body_of)?;
-        self.flush_fragment()?;
+        self.close_group(None)?;
         self.settle(true)?;
+        self.output.flush_copy()?;
         let mut compressor = Compressor::new(self.options.compression, self.options.block_size)?;
         let tables = inodes::Tables::build(&self, tree, &plan, &bodies, &mut compressor)?;
         self.write_tables(tables, &plan, &mut compressor)
     }
 
-    /// Fills `self.tail` and says what kind of tail it is; its place is not chosen yet.
-    fn read_tail(&mut self, reader: &mut dyn Read, size: u64, length: usize) -> Result<Tail, WriteError> {
-        self.tail.resize(length, 0);
-        fill(reader, &mut self.tail, size, size - length as u64)?;
-        if is_zero(&self.tail) {
-            return Ok(Tail::Hole);
-        }
-        Ok(Tail::Fragment(Place { fragment: NO_FRAGMENT, offset: 0 }))
-    }
-
-    fn place_tail(&mut self, body: u32) -> Result<(), WriteError> {
-        let digest: [u8; 32] = Sha256::digest(&self.tail).into();
-        let place = match self.tails.get(&digest) {
-            Some(place) => {
-                self.shared_tails += 1;
-                *place
-            }
-            None => {
-                if self.fragment.len() + self.tail.len() > self.options.block_size as usize {
-                    self.flush_fragment()?;
-                }
-                let place = Place { fragment: self.fragment_number, offset: self.fragment.len() as u32 };
-                self.fragment.extend_from_slice(&self.tail);
-                self.tails.insert(digest, place);
-                place
-            }
-        };
-        self.bodies[body as usize].tail = Tail::Fragment(place);
-        Ok(())
-    }
-
-    fn flush_fragment(&mut self) -> Result<(), WriteError> {
-        if self.fragment.is_empty() {
-            return Ok(());
-        }
-        let mut next = self.pool.buffer();
-        next.clear();
-        next.reserve(self.options.block_size as usize);
-        self.pool.submit(Label::Fragment, std::mem::replace(&mut self.fragment, next));
-        self.fragment_number += 1;
-        self.settle(false)
-    }
-
     /// Takes finished blocks from the queue to the output: those that are ready, as many as make room, or all.
     fn settle(&mut self, all: bool) -> Result<(), WriteError> {
         while let Some((label, block)) = self.pool.next(all || self.pool.is_full())? {
-            if let Some((body, run)) = self.output.emit(label, block.as_ref())? {
+            let done = match label {
+                Label::Copied => self.emit_copied()?,
+                label => self.output.emit(label, block.as_ref())?,
+            };
+            if let Some((body, run)) = done {
                 self.bodies[body as usize].run = Some(run);
             }
             if let Some(block) = block {
@@ -345,6 +362,7 @@ impl<W: Write + Seek> Writer<W> {
             inodes: superblock.inodes,
             fragments: superblock.fragments,
             duplicates: self.output.shared_runs + self.shared_tails,
+            segments: self.take_segments(),
             unsupported_xattrs: tables.unsupported_xattrs,
         };
         Ok((self.output.finish(&superblock.encode())?, summary))

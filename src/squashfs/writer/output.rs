@@ -1,11 +1,14 @@
 //! Blocks on their way out, in order: where each landed, and which runs of blocks were there before.
 
 use super::super::blocks::{Block, Label};
-use super::super::format::FragmentEntry;
+use super::super::format::{DATA_UNCOMPRESSED, FragmentEntry};
+use super::super::kept::{Kept, KeptRun, copy_range, stored};
 use super::WriteError;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// The blocks of one file (all but its tail), in one piece of the image.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +18,7 @@ pub(super) struct Run {
     words_at: usize,
     words: u32,
     pub holes: u32,
+    pub sum: [u8; 32],
 }
 
 /// The image under construction. Offsets are relative to its first byte.
@@ -34,6 +38,8 @@ pub(super) struct Output<W> {
     words: Vec<u32>,
     pub fragments: Vec<FragmentEntry>,
     pub shared_runs: u64,
+    /// A copy that may still grow: `position` is at its end.
+    copying: Option<(Arc<Kept>, Range<u64>)>,
 }
 
 impl<W: Write + Seek> Output<W> {
@@ -52,6 +58,7 @@ impl<W: Write + Seek> Output<W> {
             words: Vec::new(),
             fragments: Vec::new(),
             shared_runs: 0,
+            copying: None,
         })
     }
 
@@ -60,6 +67,11 @@ impl<W: Write + Seek> Output<W> {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.flush_copy()?;
+        self.write_now(bytes)
+    }
+
+    fn write_now(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         if self.actual != self.position {
             self.seek(self.position)?;
         }
@@ -131,8 +143,59 @@ impl<W: Write + Seek> Output<W> {
         }
         let number = self.runs.len() as u32;
         self.known.insert(digest, number);
-        self.runs.push(Run { words_at, ..run });
+        self.runs.push(Run { words_at, sum: digest, ..run });
         number
+    }
+
+    /// Takes over a run that an earlier image had, unless its like is here.
+    pub(super) fn copy_run(&mut self, kept: &Arc<Kept>, run: &KeptRun) -> Result<u32, WriteError> {
+        let words = kept.words(run);
+        if let Some(known) = self.known.get(&run.sum) {
+            self.shared_runs += u64::from(words.len() > run.holes as usize);
+            return Ok(*known);
+        }
+        let (number, words_at) = (self.runs.len() as u32, self.words.len());
+        let start = if words.len() > run.holes as usize { self.position } else { 0 };
+        self.words.extend_from_slice(words);
+        self.known.insert(run.sum, number);
+        self.runs.push(Run { start, words_at, words: words.len() as u32, holes: run.holes, sum: run.sum });
+        self.copy(kept, run.start, stored(words))?;
+        Ok(number)
+    }
+
+    pub(super) fn copy_fragment(&mut self, kept: &Arc<Kept>, entry: FragmentEntry) -> Result<(), WriteError> {
+        self.fragments.push(FragmentEntry { start_block: self.position, size: entry.size });
+        self.copy(kept, entry.start_block, u64::from(entry.size & !DATA_UNCOMPRESSED))
+    }
+
+    fn copy(&mut self, kept: &Arc<Kept>, start: u64, length: u64) -> Result<(), WriteError> {
+        let joins = |(copying, range): &(Arc<Kept>, Range<u64>)| Arc::ptr_eq(copying, kept) && range.end == start;
+        if !self.copying.as_ref().is_some_and(joins) {
+            self.flush_copy()?;
+            self.copying = Some((Arc::clone(kept), start..start));
+        }
+        if let Some((_, range)) = &mut self.copying {
+            range.end += length;
+        }
+        self.position += length;
+        Ok(())
+    }
+
+    /// Carries out the copy that was put off so that it could grow.
+    pub(super) fn flush_copy(&mut self) -> Result<(), WriteError> {
+        let Some((kept, range)) = self.copying.take() else { return Ok(()) };
+        self.position -= range.end - range.start;
+        let mut failed = None;
+        let copied = copy_range(kept.data(), range, &mut |bytes| {
+            self.write_now(bytes).map_err(|error| {
+                failed = Some(error);
+                std::io::Error::other("not written")
+            })
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => copied.map_err(|cause| WriteError::Kept { cause }),
+        }
     }
 
     fn seek(&mut self, position: u64) -> Result<(), WriteError> {
