@@ -81,3 +81,31 @@ fn another_definition_on_the_same_base_keeps_the_images_configuration() {
         assert_eq!(undated(&first), undated(&second), "{file}");
     }
 }
+
+#[test]
+fn kept_blocks_change_no_byte() {
+    let place = Place::new();
+    let text = definition("one", "1", "# c");
+    let flags = ["--reproducible"];
+    let first = place.bytes("x.sif", &text, &flags);
+    let blocks = || -> Vec<std::path::PathBuf> {
+        let modes = std::fs::read_dir(place.store().join("1/steps")).unwrap().flatten();
+        let steps = modes.flat_map(|mode| std::fs::read_dir(mode.path()).unwrap().flatten());
+        let files = steps.flat_map(|step| std::fs::read_dir(step.path()).unwrap().flatten());
+        files.map(|file| file.path()).filter(|path| path.to_string_lossy().contains("/blocks-")).collect()
+    };
+    let kept = blocks();
+    assert!(kept.len() >= 2, "of the base and of %post: {kept:?}");
+    assert!(place.bytes("y.sif", &text, &flags) == first, "copied blocks give another image");
+    // Damaged ones are made anew.
+    for path in &kept {
+        let length = std::fs::metadata(path).unwrap().len();
+        std::fs::File::options().write(true).open(path).unwrap().set_len(length - 1).unwrap();
+    }
+    assert!(place.bytes("z.sif", &text, &flags) == first, "blocks made anew give another image");
+    for path in &kept {
+        std::fs::remove_file(path).unwrap();
+    }
+    assert!(place.bytes("w.sif", &text, &flags) == first, "an image without kept blocks is another");
+    assert_eq!(blocks().len(), kept.len());
+}
