@@ -12,6 +12,7 @@ pub mod agent;
 pub mod arch;
 pub mod archive;
 pub mod build;
+pub mod calendar;
 pub mod cli;
 pub mod deb;
 pub mod definition;

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Stratum, module, and the modules of its own stratum that it may import. Lower strata are open to it.
-const TABLE: [(u8, &str, &[&str]); 26] = [
+const TABLE: [(u8, &str, &[&str]); 27] = [
     (0, "digest", &[]),
     (0, "arch", &[]),
+    (0, "calendar", &[]),
     (0, "source", &[]),
     (0, "diagnostic", &["source"]),
     (0, "event", &[]),

@@ -12,7 +12,7 @@ use crate::event::{Event, Observer};
 use crate::fetch::FetchError;
 use crate::fetch::registry::{ManifestDocument, Pull, Registry};
 use crate::oci::MAXIMUM_DOCUMENT;
-use crate::oci::config::{self, ConfigError};
+use crate::oci::config::{self, ConfigError, ImageConfig};
 use crate::oci::manifest::{self, Descriptor, Document, Manifest, ManifestError, Target};
 use crate::oci::reference::{Reference, ReferenceError};
 use crate::store::LayerBlob;
@@ -92,21 +92,10 @@ pub fn provide(
     let image = source.manifest()?;
     let fault = |cause| DockerError::Manifest { reference: name.clone(), cause };
     let layers = image.filesystem_layers().map_err(fault)?;
-    if image.config.size > MAXIMUM_DOCUMENT as u64 {
-        let (digest, size) = (image.config.digest.clone(), image.config.size);
-        return Err(DockerError::ConfigSize { reference: name, digest, size });
-    }
-    let mut wanted: Vec<&Descriptor> = vec![&image.config];
+    let mut wanted: Vec<&Descriptor> = vec![source.config_descriptor(&image)?];
     wanted.extend(layers.iter().map(|(descriptor, _)| *descriptor));
     source.blobs(&wanted, concurrency)?;
-    // Layers are checked when they are read, the config here: one that was damaged on the disk is brought again.
-    if kept(blobs_directory, &image.config.digest).is_none() {
-        let _ = std::fs::remove_file(blob_path(blobs_directory, &image.config.digest));
-        source.blobs(&[&image.config], concurrency)?;
-    }
-    let path = blob_path(blobs_directory, &image.config.digest);
-    let bytes = std::fs::read(&path).map_err(|cause| DockerError::Store { path, cause })?;
-    let config = config::parse(&bytes).map_err(|cause| DockerError::Config { reference: name.clone(), cause })?;
+    let config = source.config(&image)?;
     if config.diff_ids.len() != layers.len() {
         let (layers, diff_ids) = (layers.len(), config.diff_ids.len());
         return Err(DockerError::LayerCount { reference: name, layers, diff_ids });
@@ -124,6 +113,17 @@ pub fn provide(
         })
         .collect();
     Ok(ImageBase { layers, config, manifest_digest: pin.platform_digest.clone(), name })
+}
+
+/// When a pinned image was made, as its config says, in seconds since the epoch.
+pub fn created(
+    pin: &DockerPin,
+    registry: &Registry<'_>,
+    blobs_directory: &Path,
+    observer: &dyn Observer,
+) -> Result<Option<i64>, DockerError> {
+    let source = Source { pin, registry, blobs_directory, observer };
+    Ok(source.config(&source.manifest()?)?.created_at())
 }
 
 /// `[REGISTRY/][NAMESPACE/]FROM`.
@@ -200,6 +200,27 @@ impl Source<'_> {
             Document::Manifest(image) => Ok(image),
             Document::Index(_) => Err(DockerError::NotAnImage { reference: reference(), digest: digest.clone() }),
         }
+    }
+
+    fn config_descriptor<'m>(&self, image: &'m Manifest) -> Result<&'m Descriptor, DockerError> {
+        let Descriptor { digest, size, .. } = &image.config;
+        if *size > MAXIMUM_DOCUMENT as u64 {
+            let reference = self.pin.reference.to_string();
+            return Err(DockerError::ConfigSize { reference, digest: digest.clone(), size: *size });
+        }
+        Ok(&image.config)
+    }
+
+    /// Layers are checked when they are read, the config here: one that was damaged on the disk is brought again.
+    fn config(&self, image: &Manifest) -> Result<ImageConfig, DockerError> {
+        let descriptor = self.config_descriptor(image)?;
+        let path = blob_path(self.blobs_directory, &descriptor.digest);
+        if kept(self.blobs_directory, &descriptor.digest).is_none() {
+            let _ = std::fs::remove_file(&path);
+            self.blobs(&[descriptor], 1)?;
+        }
+        let bytes = std::fs::read(&path).map_err(|cause| DockerError::Store { path, cause })?;
+        config::parse(&bytes).map_err(|cause| DockerError::Config { reference: self.pin.reference.to_string(), cause })
     }
 
     /// The reference with its digest: mirrors that serve only digests may be used.

@@ -5,6 +5,7 @@ use crate::disk::{self, ScanOptions};
 use crate::pins::LocalKind;
 use crate::sif::format::{DataType, FileSystem, PartitionType};
 use crate::sif::reader::{Sif, is_sif};
+use crate::squashfs::format::{SUPERBLOCK_SIZE, Superblock};
 use crate::squashfs::{Image, Window};
 use crate::store::{Contents, Held};
 use crate::tree::text;
@@ -94,6 +95,29 @@ pub fn provide(path: &Path, kind: LocalKind) -> Result<LocalBase, LocalError> {
         }
         LocalKind::Sif => provide_sif(path),
     }
+}
+
+/// When the image was made, in seconds since the epoch: what the SIF says, else its squashfs. A directory does not say.
+pub fn created(path: &Path, kind: LocalKind) -> Result<Option<i64>, LocalError> {
+    let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
+    let mut file = match kind {
+        LocalKind::Sandbox => return Ok(None),
+        LocalKind::Sif | LocalKind::Squashfs => File::open(path).map_err(fault)?,
+    };
+    let mut offset = 0;
+    if kind == LocalKind::Sif {
+        let sif =
+            Sif::read(file).map_err(|error| LocalError::Sif { path: path.to_path_buf(), cause: error.to_string() })?;
+        let time = sif.header().created_at;
+        if time > 0 {
+            return Ok(Some(time));
+        }
+        offset = sif.partition(PartitionType::PRIMARY_SYSTEM).map_or(0, |(descriptor, _)| descriptor.offset as u64);
+        (file, _, _) = sif.into_parts();
+    }
+    let mut bytes = [0; SUPERBLOCK_SIZE];
+    file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes)).map_err(fault)?;
+    Ok(Superblock::parse(&bytes).ok().map(|superblock| i64::from(superblock.mkfs_time)))
 }
 
 fn provide_sif(path: &Path) -> Result<LocalBase, LocalError> {

@@ -8,6 +8,7 @@
 //! ids: files of a subordinate range can be neither read nor removed from outside.
 
 mod copy;
+mod epoch;
 mod error;
 mod filesystem;
 mod glob;
@@ -76,8 +77,9 @@ pub struct Options {
     pub compression: Compression,
     pub block_size: u32,
     pub threads: usize,
-    /// `SOURCE_DATE_EPOCH`, in seconds.
+    /// The latest time in the image, in seconds since 1970: `SOURCE_DATE_EPOCH`.
     pub epoch: Option<i64>,
+    /// Where `epoch` is not given, it is the time at which the base was made.
     pub reproducible: bool,
     pub now: Timestamp,
     /// Where `build` was called.
@@ -102,9 +104,8 @@ pub enum OnFail {
 pub fn build(definition: &Definition, engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
     output::check_target(options)?;
     engine.observer.observe(Event::Info("Starting build...".to_owned()));
-    let pins = pin::pin(definition, &options.lock, engine, options)?;
-    let plan = plan::plan(definition, &pins, &options.plan(engine.id_mode));
-    let decisions = prune(definition, &plan, engine, options);
+    let (plan, decisions, epoch) = prepare(definition, engine, options)?;
+    let options = &Options { epoch, ..options.clone() };
     perform::perform(definition, &plan, &decisions, engine, options)
 }
 
@@ -114,10 +115,24 @@ pub fn decide(
     engine: &Engine<'_>,
     options: &Options,
 ) -> Result<(Plan, Vec<Decision>), BuildError> {
+    prepare(definition, engine, options).map(|(plan, decisions, _)| (plan, decisions))
+}
+
+/// Pins, plans, and settles what time the image is of.
+fn prepare(
+    definition: &Definition,
+    engine: &Engine<'_>,
+    options: &Options,
+) -> Result<(Plan, Vec<Decision>, Option<i64>), BuildError> {
     let pins = pin::pin(definition, &options.lock, engine, options)?;
+    let epoch = match options.epoch {
+        None if options.reproducible => Some(epoch::of_base(definition, &pins, engine, options)?),
+        epoch => epoch,
+    };
+    let options = &Options { epoch, ..options.clone() };
     let plan = plan::plan(definition, &pins, &options.plan(engine.id_mode));
     let decisions = prune(definition, &plan, engine, options);
-    Ok((plan, decisions))
+    Ok((plan, decisions, epoch))
 }
 
 /// Where nothing is executed, archives stream again: that is faster than to keep them unpacked, and gives the same bytes each time.
@@ -183,6 +198,7 @@ impl Options {
             .into_iter()
             .map(|(name, value)| (text(name), text(value)))
             .filter(|(name, _)| name != "TERM" && !name.to_ascii_lowercase().ends_with("_proxy"))
+            .chain(self.epoch.map(|epoch| (script::EPOCH.to_owned(), epoch.to_string())))
             .collect();
         options
     }

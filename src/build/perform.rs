@@ -463,11 +463,13 @@ impl Performer<'_> {
         self.info("Running post scriptlet".to_owned());
         let argv = skeleton::script_argv(script, "/.post.script")
             .map_err(|error| BuildError::Header { place: self.place(step), cause: error.to_string() })?;
+        let mut environment = script::post_environment(&self.options.environment);
+        environment.extend(self.options.epoch.map(|epoch| (script::EPOCH.into(), epoch.to_string().into())));
         let job = Job {
             subject: Subject { section: "%post", place: self.place(step) },
             argv,
             script: Some(("/.post.script", script.body.clone().into_bytes())),
-            environment: script::post_environment(&self.options.environment),
+            environment,
             binds: self.options.binds.clone(),
             read_only: false,
             host_name_resolution: true,
@@ -514,9 +516,25 @@ impl Performer<'_> {
     }
 
     fn pack(&mut self, step: &Step) -> Result<(), BuildError> {
-        let work = std::mem::take(&mut self.stages[step.stage]);
+        let mut work = std::mem::take(&mut self.stages[step.stage]);
+        if let Some(epoch) = self.options.epoch.filter(|_| super::executes(self.definition, self.options.notest)) {
+            self.settle(&mut work.filesystem, epoch)?;
+        }
         let output = self.output.take();
         output::write(work.filesystem, work.config_object, output, &self.finishing(step.stage), self.engine)
+    }
+
+    /// Takes out what scripts leave behind that is another on every run.
+    fn settle(&self, filesystem: &mut Filesystem, epoch: i64) -> Result<(), BuildError> {
+        let (layer, left_out) = skeleton::reproducible(&filesystem.tree, epoch, &|path| filesystem.read(path));
+        for (path, why) in left_out {
+            let text = format!("{path} is left out: it would be another on every run");
+            self.engine.observer.observe(match why {
+                skeleton::Why::Key => Event::Warning(text),
+                _ => Event::Detail(text),
+            });
+        }
+        filesystem.push(Held::inline(layer))
     }
 
     fn finishing(&self, stage: usize) -> Finishing<'_> {

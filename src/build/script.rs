@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where `%post` may add to the environment of the image.
 const ENVIRONMENT_FILE: &str = "/.singularity.d/env/91-environment.sh";
+/// What programs that write dates into their files take instead of the clock (reproducible-builds.org).
+pub const EPOCH: &str = "SOURCE_DATE_EPOCH";
 const LABELS_FILE: &str = "/.build.labels";
 
 /// Which script, for messages.

@@ -71,7 +71,7 @@ pub struct BuildArguments {
     /// Threads to pack with [default: as many as this job may use]
     #[arg(short = 'j', long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// Equal bytes on every run: no time in the image is later than SOURCE_DATE_EPOCH, or than 1970 where that is not set
+    /// Equal bytes on every run: no time in the image is later than SOURCE_DATE_EPOCH, or than the base where that is not set
     #[arg(long)]
     pub reproducible: bool,
 

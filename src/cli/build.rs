@@ -236,10 +236,7 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         Stop::usage(format!("--debian-variant {}: known are minbase, buildd and default", arguments.debian_variant))
     })?;
     let now = session::now();
-    let mut epoch = session::source_date_epoch().map_err(Stop::usage)?;
-    if epoch.is_none() && arguments.reproducible {
-        epoch = Some(0);
-    }
+    let epoch = session::source_date_epoch().map_err(Stop::usage)?;
     let debian = debian::Options {
         variant,
         keyrings: arguments.keyring.clone(),

@@ -3,6 +3,7 @@
 //! Source: wiki.debian.org/DebianRepository/Format, "Release files".
 
 use super::control::{ControlError, paragraphs};
+use crate::calendar::days_since_epoch;
 use crate::digest::{Algorithm, Digest};
 use std::collections::BTreeMap;
 
@@ -123,15 +124,6 @@ pub fn parse_date(text: &str) -> Option<i64> {
         return None;
     }
     Some(days_since_epoch(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar; March-based years put the leap day last.
-fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, month) = (year.div_euclid(400), (month + 9) % 12);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use super::MAXIMUM_DOCUMENT;
 use super::manifest::null_as_default;
+use crate::calendar::parse_rfc3339;
 use crate::digest::Digest;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -84,6 +85,11 @@ pub fn parse(bytes: &[u8]) -> Result<ImageConfig, ConfigError> {
 }
 
 impl ImageConfig {
+    /// `created` in seconds since the epoch; `None` where it is absent, no date, or before 1970, as Go's zero time is.
+    pub fn created_at(&self) -> Option<i64> {
+        self.created.as_deref().and_then(parse_rfc3339).filter(|seconds| *seconds >= 0)
+    }
+
     /// The `config` member as Go marshals its struct, for `oci-config.json`: known members in the struct's order,
     /// empty ones left out, map keys sorted, `<`, `>` and `&` escaped; unknown members are lost there and here.
     pub fn marshal(&self) -> String {

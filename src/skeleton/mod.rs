@@ -14,6 +14,7 @@ mod labels;
 mod metadata;
 mod oci;
 mod quote;
+mod reproducible;
 mod script;
 
 pub use apps::apps;
@@ -22,6 +23,7 @@ pub use json::write_labels;
 pub use labels::Timestamp;
 pub use metadata::{BaseImage, MetadataInputs, definition_metadata};
 pub use oci::{OciRuntime, oci_runtime};
+pub use reproducible::{Why, reproducible};
 pub use script::{ScriptArgumentsError, file_script, post_script, script_argv};
 
 use crate::tree::TreePath;

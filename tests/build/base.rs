@@ -105,6 +105,7 @@ pub fn layout(directory: &Path, layers: &[Vec<u8>]) {
     let config = serde_json::json!({
         "architecture": sifbuild::arch::Arch::host().oci(),
         "os": "linux",
+        "created": "2020-02-02T02:02:02Z",
         "config": {"Env": ["PATH=/bin:/usr/bin", "FROM_BASE=yes"], "Cmd": ["/bin/sh"], "Labels": {"org.example.base": "small"}},
         "rootfs": {"type": "layers", "diff_ids": identities},
     });

@@ -7,6 +7,7 @@ mod failures;
 mod image;
 mod place;
 mod refusals;
+mod reproducible;
 mod reuse;
 mod unprivileged;
 mod walk;
