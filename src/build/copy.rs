@@ -5,7 +5,7 @@ use super::glob::{self, Listing};
 use crate::definition::FileEntry;
 use crate::store::{Contents, Held, Origin};
 use crate::tree::{Body, Change, Entry, InodeId, Kind, Layer, Metadata, Node, Source, Tree, TreePath};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -32,13 +32,16 @@ pub struct Copy {
     tree: Tree,
     layer: Layer,
     origins: BTreeMap<TreePath, Origin>,
+    /// Paths of the layer.
+    added: HashSet<TreePath>,
     options: CopyOptions,
     pub warnings: Vec<String>,
 }
 
 impl Copy {
     pub fn new(tree: Tree, options: CopyOptions) -> Copy {
-        Copy { tree, layer: Layer::default(), origins: BTreeMap::new(), options, warnings: Vec::new() }
+        let (layer, origins, added) = (Layer::default(), BTreeMap::new(), HashSet::new());
+        Copy { tree, layer, origins, added, options, warnings: Vec::new() }
     }
 
     pub fn finish(self) -> Held {
@@ -158,8 +161,8 @@ impl Copy {
                 format!("{} is a device or a socket; %files copies files, directories and links", path.display()),
             ));
         }
-        self.origins.insert(target.clone(), Origin::Host(path.to_path_buf()));
-        self.add(entry, &target, Change::Put(new, Kind::File { size: metadata.len(), body: Body::Stored }))
+        let change = Change::Put(new, Kind::File { size: metadata.len(), body: Body::Stored });
+        self.add_file(entry, &target, change, Some(Origin::Host(path.to_path_buf())))
     }
 
     fn list_host(&self, entry: &FileEntry, path: &Path) -> Result<Vec<(Vec<u8>, PathBuf, fs::Metadata)>, BuildError> {
@@ -189,6 +192,7 @@ impl Copy {
             let change = Change::Link(first.clone());
             return self.add(entry, &target, change);
         }
+        let mut origin = None;
         let kind = match &inode.node {
             Node::Directory(children) => {
                 self.add(entry, &target, Change::Put(inode.metadata.clone(), Kind::Directory))?;
@@ -204,7 +208,7 @@ impl Copy {
             }
             Node::File { size, source: Source::Layer { layer, path } } => {
                 let held = Arc::clone(&stage.layers[*layer as usize]);
-                self.origins.insert(target.clone(), Origin::Layer(held, path.clone()));
+                origin = Some(Origin::Layer(held, path.clone()));
                 Kind::File { size: *size, body: Body::Stored }
             }
             Node::Symlink { target } => Kind::Symlink { target: target.clone() },
@@ -218,7 +222,21 @@ impl Copy {
             }
         };
         links.insert(id, target.clone());
-        self.add(entry, &target, Change::Put(inode.metadata.clone(), kind))
+        self.add_file(entry, &target, Change::Put(inode.metadata.clone(), kind), origin)
+    }
+
+    fn add_file(
+        &mut self,
+        entry: &FileEntry,
+        path: &TreePath,
+        change: Change,
+        origin: Option<Origin>,
+    ) -> Result<(), BuildError> {
+        self.add(entry, path, change)?;
+        if let Some(origin) = origin {
+            self.origins.insert(path.clone(), origin);
+        }
+        Ok(())
     }
 
     fn add(&mut self, entry: &FileEntry, path: &TreePath, change: Change) -> Result<(), BuildError> {
@@ -245,8 +263,35 @@ impl Copy {
         }
         let layer = Layer { entries: vec![one.clone()] };
         self.tree.apply(&layer, 0).map_err(|error| self.fault(entry, error.to_string()))?;
+        if !self.added.insert(path.clone()) {
+            self.retire(path);
+        }
         self.layer.entries.push(one);
         Ok(())
+    }
+
+    /// Removes what an earlier line copied to `path`: a layer's contents have one body for each path. Other names of the same file
+    /// keep it.
+    fn retire(&mut self, path: &TreePath) {
+        let Some(at) = self.layer.entries.iter().rposition(|earlier| earlier.path == *path) else { return };
+        let earlier = self.layer.entries.remove(at);
+        let origin = self.origins.remove(path);
+        let mut heir: Option<TreePath> = None;
+        for other in &mut self.layer.entries {
+            if !matches!(&other.change, Change::Link(target) if target == path) {
+                continue;
+            }
+            match &heir {
+                Some(heir) => other.change = Change::Link(heir.clone()),
+                None => {
+                    other.change = earlier.change.clone();
+                    heir = Some(other.path.clone());
+                }
+            }
+        }
+        if let (Some(heir), Some(origin)) = (heir, origin) {
+            self.origins.insert(heir, origin);
+        }
     }
 
     fn place(&self, entry: &FileEntry) -> String {

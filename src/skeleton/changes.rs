@@ -82,6 +82,8 @@ impl<'a> Changes<'a> {
         // A symlink that leads to a file is written through, inside the image; one that leads nowhere is replaced.
         let follow = self.find(path).is_some();
         let real = self.real(path, follow);
+        // Invariant: one file for each path, for a layer that is written out has one body for each.
+        self.layer.entries.retain(|entry| entry.path != real);
         self.layer.put_file(real, metadata, bytes);
     }
 

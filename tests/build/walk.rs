@@ -212,3 +212,20 @@ fn the_same_definition_and_date_give_the_same_bytes() {
     assert!(first == place.bytes("post2.sif", &with_script, &["-j4", "--no-reuse"]), "scripts, run twice");
     assert!(first == place.bytes("post3.sif", &with_script, &[]), "scripts, reused");
 }
+
+#[test]
+fn the_later_of_two_copies_to_one_path_stays() {
+    let place = Place::new();
+    place.write("long.txt", "a long text\n");
+    place.write("short.txt", "short\n");
+    let files = "%files\n  long.txt /opt/x\n  short.txt /opt/x\n  short.txt /opt/y\n  long.txt /opt/y\n";
+    let stages = format!("{BASE}Stage: a\n{BASE}Stage: b\n%files from a\n  /usr/bin/one /opt/n\n  /opt/above /opt/n\n");
+    let linked = "  /usr/bin /opt/c\n  /opt/above /opt/c/one\n";
+    for post in ["", "%post\n  true\n"] {
+        place.build("x.sif", &format!("{stages}{linked}{files}{post}"), &["--force"]);
+        let root = open(&place.file("x.sif"));
+        assert_eq!((root.text("opt/x"), root.text("opt/y")), ("short\n".to_owned(), "a long text\n".to_owned()));
+        assert_eq!(root.text("opt/n"), "above");
+        assert_eq!((root.text("opt/c/one"), root.text("opt/c/two")), ("above".to_owned(), "one".to_owned()));
+    }
+}
