@@ -8,9 +8,12 @@ use crate::sif::reader::{Sif, is_sif};
 use crate::squashfs::format::{SUPERBLOCK_SIZE, Superblock};
 use crate::squashfs::{Image, Window};
 use crate::store::{Contents, Held};
-use crate::tree::text;
-use std::fs::File;
+use crate::tree::{Layer, text};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +38,8 @@ pub enum LocalError {
     FileSystem { path: PathBuf, found: &'static str },
     #[error("{path}: its squashfs is not sound: {cause}", path = path.display())]
     Squashfs { path: PathBuf, cause: String },
+    #[error("{path} changed while it was built from, or is not the image that the lock file names; build again", path = .0.display())]
+    Changed(PathBuf),
     #[error(transparent)]
     Disk(#[from] disk::Error),
 }
@@ -66,35 +71,73 @@ pub fn recognise(path: &Path) -> Result<Option<LocalKind>, LocalError> {
     })
 }
 
-/// Kind and identity of an image: of a file the digest of its bytes, of a directory that of its names, metadata and sizes.
-pub fn pin(path: &Path) -> Result<(LocalKind, Digest), LocalError> {
-    let kind = recognise(path)?.ok_or_else(|| LocalError::Unknown(path.to_path_buf()))?;
-    if kind == LocalKind::Sandbox {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        hasher.update(text::write(&disk::scan(path, &ScanOptions::default())?).as_bytes());
-        return Ok((kind, hasher.finish()));
-    }
-    let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
-    let mut reader = HashingReader::new(File::open(path).map_err(fault)?, Algorithm::Sha256);
-    io::copy(&mut reader, &mut io::sink()).map_err(fault)?;
-    Ok((kind, reader.finish().0))
+/// Digests of files that were read, so that a file that nobody touched is not read twice.
+#[derive(Default)]
+pub struct Digests(RefCell<HashMap<PathBuf, (Stamp, Digest)>>);
+
+/// What changes when a file's bytes do: device, inode, length, times of modification and change.
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+fn stamp(found: &Metadata) -> Stamp {
+    let times = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
+    (found.dev(), found.ino(), found.len(), times.0, times.1)
 }
 
-/// The image's content.
-pub fn provide(path: &Path, kind: LocalKind) -> Result<LocalBase, LocalError> {
-    match kind {
-        LocalKind::Sandbox => {
-            let layer = disk::scan(path, &ScanOptions::default())?;
-            Ok(LocalBase { held: Held { layer, contents: Contents::Directory(path.to_path_buf()) }, oci_config: None })
+impl Digests {
+    fn of(&self, path: &Path) -> Result<Digest, LocalError> {
+        let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
+        let file = File::open(path).map_err(fault)?;
+        let now = stamp(&file.metadata().map_err(fault)?);
+        if let Some((then, digest)) = self.0.borrow().get(path)
+            && *then == now
+        {
+            return Ok(digest.clone());
         }
-        LocalKind::Squashfs => {
-            let mut file = File::open(path).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
-            let size =
-                file.seek(SeekFrom::End(0)).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
-            open_squashfs(path, file, 0, size).map(|held| LocalBase { held, oci_config: None })
-        }
-        LocalKind::Sif => provide_sif(path),
+        let mut reader = HashingReader::new(file, Algorithm::Sha256);
+        io::copy(&mut reader, &mut io::sink()).map_err(fault)?;
+        let digest = reader.finish().0;
+        self.0.borrow_mut().insert(path.to_path_buf(), (now, digest.clone()));
+        Ok(digest)
     }
+}
+
+/// Kind and identity of an image: of a file the digest of its bytes, of a directory that of its names, metadata and sizes.
+pub fn pin(path: &Path, digests: &Digests) -> Result<(LocalKind, Digest), LocalError> {
+    let kind = recognise(path)?.ok_or_else(|| LocalError::Unknown(path.to_path_buf()))?;
+    let digest = match kind {
+        LocalKind::Sandbox => digest_of_directory(&disk::scan(path, &ScanOptions::default())?),
+        LocalKind::Squashfs | LocalKind::Sif => digests.of(path)?,
+    };
+    Ok((kind, digest))
+}
+
+fn digest_of_directory(layer: &Layer) -> Digest {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    hasher.update(text::write(layer).as_bytes());
+    hasher.finish()
+}
+
+/// The content of an image that [`pin`] gave the digest of.
+pub fn provide(path: &Path, kind: LocalKind, pinned: &Digest, digests: &Digests) -> Result<LocalBase, LocalError> {
+    let changed = || LocalError::Changed(path.to_path_buf());
+    if kind == LocalKind::Sandbox {
+        let layer = disk::scan(path, &ScanOptions::default())?;
+        if digest_of_directory(&layer) != *pinned {
+            return Err(changed());
+        }
+        let contents = Contents::Directory(path.to_path_buf());
+        return Ok(LocalBase { held: Held { layer, contents }, oci_config: None });
+    }
+    if digests.of(path)? != *pinned {
+        return Err(changed());
+    }
+    if kind == LocalKind::Sif {
+        return provide_sif(path);
+    }
+    let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
+    let mut file = File::open(path).map_err(fault)?;
+    let size = file.seek(SeekFrom::End(0)).map_err(fault)?;
+    open_squashfs(path, file, 0, size).map(|held| LocalBase { held, oci_config: None })
 }
 
 /// When the image was made, in seconds since the epoch: what the SIF says, else its squashfs. A directory does not say.

@@ -49,6 +49,7 @@ pub struct Engine<'a> {
     /// Makes the network's client when it is first needed: it starts threads.
     pub connect: &'a dyn Fn() -> Result<Connections, BuildError>,
     pub connections: OnceCell<Connections>,
+    pub digests: crate::agent::local::Digests,
 }
 
 /// The network, and who this user is there.

@@ -219,8 +219,8 @@ impl Performer<'_> {
                 }
                 self.oci_base(step, image)
             }
-            (BasePin::Local { path, kind, .. }, _) => {
-                let base = local::provide(&self.options.directory.join(path), *kind)
+            (BasePin::Local { path, kind, digest }, _) => {
+                let base = local::provide(&self.options.directory.join(path), *kind, digest, &self.engine.digests)
                     .map_err(|error| fault(error.to_string()))?;
                 self.stages[step.stage].config_object = base.oci_config;
                 self.push(step, base.held)

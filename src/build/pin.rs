@@ -97,7 +97,7 @@ fn pin_base(
                 return Err(fault(cause.to_owned()));
             }
             let path = options.directory.join(&base.from.value);
-            let (kind, digest) = local::pin(&path).map_err(|error| fault(error.to_string()))?;
+            let (kind, digest) = local::pin(&path, &engine.digests).map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Local { path: base.from.value.clone(), kind, digest })
         }
         Bootstrap::Busybox { mirror_url } => {

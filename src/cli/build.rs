@@ -101,7 +101,8 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
         .map_err(|error| Stop { text: error.to_string(), code: exit::OUTPUT })?;
     options.debian.answers = Some(cache.join("1/answers"));
     let connect = || connections(&arguments);
-    let engine = Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections: OnceCell::new() };
+    let (connections, digests) = (OnceCell::new(), local::Digests::default());
+    let engine = Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections, digests };
     let done = work(&definition, &engine, &options);
     if arguments.disable_cache {
         drop(store);
@@ -254,7 +255,7 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         notest: arguments.notest,
         sections,
         arch,
-        variant: arguments.arch_variant.clone(),
+        variant: platform_variant(arguments),
         binds: binds(arguments)?,
         on_fail: if arguments.on_fail == OnFail::Shell { build::OnFail::Shell } else { build::OnFail::Clean },
         keep_failed: arguments.keep_failed,
@@ -279,6 +280,21 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
             .filter(|count| (1..=64).contains(count))
             .unwrap_or(docker::CONCURRENCY),
         lock: Pins::default(),
+    })
+}
+
+/// `v7`, from `--arch-variant 7` or `--arch arm32v7` (facts §2.2).
+fn platform_variant(arguments: &BuildArguments) -> Option<String> {
+    let named = match arguments.arch.as_deref() {
+        Some("arm32v5") => Some("v5"),
+        Some("arm32v6") => Some("v6"),
+        Some("arm32v7") => Some("v7"),
+        Some("arm64v8") => Some("v8"),
+        _ => None,
+    };
+    let given = arguments.arch_variant.as_deref().filter(|text| !text.is_empty());
+    given.or(named).map(|text| {
+        if text.starts_with(|digit: char| digit.is_ascii_digit()) { format!("v{text}") } else { text.to_owned() }
     })
 }
 
