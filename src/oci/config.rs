@@ -91,7 +91,9 @@ impl ImageConfig {
     }
 
     /// The `config` member as Go marshals its struct, for `oci-config.json`: known members in the struct's order,
-    /// empty ones left out, map keys sorted, `<`, `>` and `&` escaped; unknown members are lost there and here.
+    /// empty ones left out, map keys sorted, `<`, `>` and `&` escaped.
+    ///
+    /// Compat: Go's struct loses what it does not know (`Healthcheck`, `Shell`, `OnBuild`, …). Here that follows, as it came.
     pub fn marshal(&self) -> String {
         const ORDER: [&str; 10] = [
             "User",
@@ -105,20 +107,20 @@ impl ImageConfig {
             "StopSignal",
             "ArgsEscaped",
         ];
-        let mut known = Map::new();
+        let empty = Map::new();
+        let members = self.raw.as_object().unwrap_or(&empty);
+        let mut written: Vec<(String, &Value)> = Vec::new();
         for name in ORDER {
             // Compat: Go matches member names without regard to case.
-            let member = self.raw.as_object().and_then(|members| {
-                members
-                    .get(name)
-                    .or_else(|| members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value))
-            });
-            if let Some(value) = member.filter(|value| !is_empty(value)) {
-                known.insert(name.to_owned(), value.clone());
+            let other = || members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+            if let Some(value) = members.get(name).or_else(other).filter(|value| !is_empty(value)) {
+                written.push((name.to_owned(), value));
             }
         }
+        let unknown = members.iter().filter(|(key, _)| !ORDER.iter().any(|name| key.eq_ignore_ascii_case(name)));
+        written.extend(unknown.filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value)));
         let mut text = String::new();
-        write_members(&mut text, known.iter());
+        write_members(&mut text, written.iter().map(|(key, value)| (key, *value)));
         text
     }
 }
@@ -254,7 +256,7 @@ mod tests {
         assert!(config.history[0].empty_layer);
         assert_eq!(
             config.marshal(),
-            r#"{"Env":["PATH=/bin","A=\u003cb\u003e"],"Cmd":["sh","-c","a \u0026 b"],"WorkingDir":"/w","Labels":{"a":"2","z":"1"}}"#
+            r#"{"Env":["PATH=/bin","A=\u003cb\u003e"],"Cmd":["sh","-c","a \u0026 b"],"WorkingDir":"/w","Labels":{"a":"2","z":"1"},"Healthcheck":{"Test":["NONE"]}}"#
         );
     }
 

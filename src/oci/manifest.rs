@@ -24,6 +24,9 @@ pub const ACCEPTED: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MA
 /// Indexes that may stand one inside the other.
 pub const MAXIMUM_DEPTH: usize = 4;
 
+/// Documents that are asked for on the way to one image.
+const MAXIMUM_DOCUMENTS: usize = 64;
+
 /// Annotation that names a manifest in a layout.
 pub const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -115,6 +118,8 @@ pub enum ManifestError {
     NoPlatform { target: String, available: String },
     #[error("indexes stand more than 4 deep inside each other")]
     TooDeep,
+    #[error("more than 64 indexes stand inside each other")]
+    TooMany,
     #[error("layer {digest} has media type {media_type:?}, which is not a filesystem layer{hint}")]
     NotALayer { digest: Digest, media_type: String, hint: &'static str },
     #[error("the manifest has no layers that hold files")]
@@ -267,7 +272,7 @@ impl std::fmt::Display for Target {
 impl Index {
     /// What may hold an image for `target`, best first: exact platforms, then entries without a platform
     /// (indexes inside this index, or a single manifest). Attestations are skipped.
-    pub fn candidates(&self, target: &Target) -> Result<Vec<&Descriptor>, ManifestError> {
+    pub fn candidates(&self, target: &Target) -> Vec<&Descriptor> {
         let images: Vec<&Descriptor> = self.manifests.iter().filter(|entry| !entry.is_attestation()).collect();
         let mut chosen = Vec::new();
         for variant in target.variants() {
@@ -283,27 +288,16 @@ impl Index {
         if chosen.is_empty() && images.len() == 1 && images[0].platform.is_none() {
             chosen.push(images[0]);
         }
-        if chosen.is_empty() {
-            return Err(self.no_platform(target));
-        }
-        Ok(chosen)
+        chosen
     }
 
-    fn no_platform(&self, target: &Target) -> ManifestError {
-        let mut available: Vec<String> = self
-            .manifests
-            .iter()
-            .filter(|entry| !entry.is_attestation())
-            .filter_map(|entry| entry.platform.as_ref())
-            .map(|platform| {
-                let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
-                format!("{}/{}{variant}", platform.os, platform.architecture)
-            })
-            .take(40)
-            .collect();
-        available.dedup();
-        let available = if available.is_empty() { "none with a platform".to_owned() } else { available.join(", ") };
-        ManifestError::NoPlatform { target: target.to_string(), available: available.chars().take(1000).collect() }
+    /// Platforms of the images, for messages.
+    fn platforms(&self) -> impl Iterator<Item = String> {
+        let images = self.manifests.iter().filter(|entry| !entry.is_attestation());
+        images.filter_map(|entry| entry.platform.as_ref()).map(|platform| {
+            let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+            format!("{}/{}{variant}", platform.os, platform.architecture)
+        })
     }
 }
 
@@ -314,25 +308,54 @@ pub fn resolve<E: From<ManifestError>>(
     target: &Target,
     fetch: &mut dyn FnMut(&Descriptor) -> Result<Document, E>,
 ) -> Result<(Manifest, Option<Descriptor>), E> {
-    descend(document, None, target, fetch, MAXIMUM_DEPTH)
+    let mut search = Search { target, fetch, asked: 0, available: Vec::new() };
+    match search.descend(document, None, MAXIMUM_DEPTH)? {
+        Some(found) => Ok(found),
+        None => Err(no_platform(target, search.available).into()),
+    }
 }
 
-fn descend<E: From<ManifestError>>(
-    document: Document,
-    from: Option<Descriptor>,
-    target: &Target,
-    fetch: &mut dyn FnMut(&Descriptor) -> Result<Document, E>,
-    depth: usize,
-) -> Result<(Manifest, Option<Descriptor>), E> {
-    let index = match document {
-        Document::Manifest(manifest) => return Ok((manifest, from)),
-        Document::Index(_) if depth == 0 => return Err(ManifestError::TooDeep.into()),
-        Document::Index(index) => index,
-    };
-    // Only the best entry is tried: an exact platform, or the first index inside this one.
-    match index.candidates(target)?.first() {
-        Some(best) => descend(fetch(best)?, Some((*best).clone()), target, fetch, depth - 1),
-        None => Err(index.no_platform(target).into()),
+fn no_platform(target: &Target, mut available: Vec<String>) -> ManifestError {
+    available.dedup();
+    let available = if available.is_empty() { "none with a platform".to_owned() } else { available.join(", ") };
+    ManifestError::NoPlatform { target: target.to_string(), available: available.chars().take(1000).collect() }
+}
+
+/// The walk through indexes.
+struct Search<'a, E> {
+    target: &'a Target,
+    fetch: &'a mut dyn FnMut(&Descriptor) -> Result<Document, E>,
+    /// Documents that were asked for.
+    asked: usize,
+    /// Platforms that were seen.
+    available: Vec<String>,
+}
+
+impl<E: From<ManifestError>> Search<'_, E> {
+    /// An exact platform is the answer; of indexes in this index each is looked into, in order.
+    fn descend(
+        &mut self,
+        document: Document,
+        from: Option<Descriptor>,
+        depth: usize,
+    ) -> Result<Option<(Manifest, Option<Descriptor>)>, E> {
+        let index = match document {
+            Document::Manifest(manifest) => return Ok(Some((manifest, from))),
+            Document::Index(_) if depth == 0 => return Err(ManifestError::TooDeep.into()),
+            Document::Index(index) => index,
+        };
+        self.available.extend(index.platforms().take(40_usize.saturating_sub(self.available.len())));
+        for candidate in index.candidates(self.target) {
+            self.asked += 1;
+            if self.asked > MAXIMUM_DOCUMENTS {
+                return Err(ManifestError::TooMany.into());
+            }
+            let inner = (self.fetch)(candidate)?;
+            if let Some(found) = self.descend(inner, Some(candidate.clone()), depth - 1)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 }
 

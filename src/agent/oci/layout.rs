@@ -78,7 +78,7 @@ fn choose(container: &Container, index: &Index, source: &Source, context: Contex
             // One image for several platforms, listed without an index of its own.
             let manifests = several.iter().map(|entry| (*entry).clone()).collect();
             let part = Index { manifests, ..index.clone() };
-            let fitting = part.candidates(context.target).unwrap_or_default();
+            let fitting = part.candidates(context.target);
             let names: std::collections::BTreeSet<_> = several.iter().map(|entry| name(entry)).collect();
             match fitting.first() {
                 Some(best) if names.len() == 1 && best.platform.is_some() => Ok((*best).clone()),

@@ -18,7 +18,7 @@ fn index(entries: &[String]) -> Index {
 }
 
 fn chosen(index: &Index, arch: Arch, variant: Option<&str>) -> String {
-    index.candidates(&Target::new(arch, variant)).unwrap()[0].digest.hex()[..2].to_owned()
+    index.candidates(&Target::new(arch, variant))[0].digest.hex()[..2].to_owned()
 }
 
 #[test]
@@ -35,8 +35,11 @@ fn chooses_the_platform_and_skips_attestations() {
     assert_eq!(chosen(&index, Arch::Arm, Some("v7")), "07");
     assert_eq!(chosen(&index, Arch::Arm, Some("v6")), "05");
     assert_eq!(chosen(&index, Arch::Arm, None), "07");
+    let refused = resolve::<ManifestError>(Document::Index(index), &Target::new(Arch::S390x, None), &mut |_| {
+        panic!("nothing is asked for")
+    });
     assert_eq!(
-        index.candidates(&Target::new(Arch::S390x, None)).unwrap_err().to_string(),
+        refused.unwrap_err().to_string(),
         "no image for linux/s390x; there is linux/arm/v5, linux/arm/v7, linux/arm64/v8, linux/amd64"
     );
 }
@@ -59,6 +62,32 @@ fn descends_into_indexes_inside_indexes_but_not_forever() {
     assert_eq!(found.0.filesystem_layers(), Err(ManifestError::NoLayers));
     let endless = outer.clone();
     assert_eq!(resolve(outer, &target, &mut |_| Ok(endless.clone())), Err(ManifestError::TooDeep));
+}
+
+#[test]
+fn looks_into_every_index_of_an_index_but_not_into_thousands() {
+    let inner = |number: u8| {
+        let digest = format!("{number:02x}").repeat(32);
+        format!("{{\"mediaType\":\"{OCI_INDEX}\",\"size\":2,\"digest\":\"sha256:{digest}\"}}")
+    };
+    let manifest = format!(
+        "{{\"schemaVersion\":2,\"config\":{{\"mediaType\":\"{OCI_CONFIG}\",\"size\":2,\"digest\":\"sha256:{}\"}},\"layers\":null}}",
+        "2".repeat(64)
+    );
+    let mut fetch = |descriptor: &Descriptor| match &descriptor.digest.hex()[..2] {
+        "01" => Ok(Document::Index(index(&[entry("amd64", "", 11)]))),
+        "02" => Ok(Document::Index(index(&[entry("arm64", "", 12)]))),
+        _ => parse(manifest.as_bytes(), None),
+    };
+    let outer = Document::Index(index(&[inner(1), inner(2)]));
+    let mut find = |arch| resolve::<ManifestError>(outer.clone(), &Target::new(arch, None), &mut fetch);
+    assert_eq!(find(Arch::Amd64).unwrap().1.unwrap().digest.hex(), "0b".repeat(32));
+    assert_eq!(find(Arch::Arm64).unwrap().1.unwrap().digest.hex(), "0c".repeat(32));
+    let refused = find(Arch::S390x).unwrap_err().to_string();
+    assert_eq!(refused, "no image for linux/s390x; there is linux/amd64, linux/arm64");
+    let wide = Document::Index(index(&vec![inner(1); 1000]));
+    let target = Target::new(Arch::S390x, None);
+    assert_eq!(resolve(wide, &target, &mut fetch).unwrap_err(), ManifestError::TooMany);
 }
 
 #[test]
