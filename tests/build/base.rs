@@ -1,5 +1,7 @@
 //! A base image: Debian's static busybox in two layers that hold what is hard to keep.
 
+use serde_json::{Value, json};
+use sifbuild::archive::compress::Compression;
 use sifbuild::archive::tar::{Header, Kind, Writer};
 use sifbuild::digest::Digest;
 use sifbuild::tree::Xattrs;
@@ -92,32 +94,65 @@ pub fn layers() -> Vec<Vec<u8>> {
 
 /// An OCI layout at `directory`, its image tagged `t`; layers are compressed.
 pub fn layout(directory: &Path, layers: &[Vec<u8>]) {
-    let blobs = directory.join("blobs/sha256");
-    fs::create_dir_all(&blobs).unwrap();
-    let blob = |media: &str, bytes: &[u8]| {
-        let digest = Digest::of(bytes).to_string();
-        fs::write(blobs.join(digest.strip_prefix("sha256:").unwrap()), bytes).unwrap();
-        serde_json::json!({"mediaType": format!("application/vnd.oci.image.{media}"), "digest": digest, "size": bytes.len()})
+    layout_with(directory, layers, Compression::Gzip);
+}
+
+pub fn layout_with(directory: &Path, layers: &[Vec<u8>], compression: Compression) {
+    let mut manifest = image(directory, layers, sifbuild::arch::Arch::host().oci(), compression);
+    manifest.as_object_mut().unwrap().remove("platform");
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "t"});
+    index(directory, &[manifest]);
+}
+
+/// Blobs of an image in a layout; gives its descriptor with the platform.
+pub fn image(directory: &Path, layers: &[Vec<u8>], architecture: &str, compression: Compression) -> Value {
+    let compress = |layer: &Vec<u8>| match compression {
+        Compression::Gzip => blob(directory, &oci("layer.v1.tar+gzip"), &gzip(layer)),
+        Compression::Zstd => {
+            blob(directory, &oci("layer.v1.tar+zstd"), &zstd::encode_all(layer.as_slice(), 3).unwrap())
+        }
+        _ => blob(directory, &oci("layer.v1.tar"), layer),
     };
-    let compressed: Vec<serde_json::Value> =
-        layers.iter().map(|layer| blob("layer.v1.tar+gzip", &gzip(layer))).collect();
+    let compressed: Vec<Value> = layers.iter().map(compress).collect();
     let identities: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
-    let config = serde_json::json!({
-        "architecture": sifbuild::arch::Arch::host().oci(),
+    let config = json!({
+        "architecture": architecture,
         "os": "linux",
         "created": "2020-02-02T02:02:02Z",
         "config": {"Env": ["PATH=/bin:/usr/bin", "FROM_BASE=yes"], "Cmd": ["/bin/sh"], "Labels": {"org.example.base": "small"}},
         "rootfs": {"type": "layers", "diff_ids": identities},
     });
-    let config = blob("config.v1+json", config.to_string().as_bytes());
-    let manifest = serde_json::json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": compressed,
-    });
-    let mut manifest = blob("manifest.v1+json", manifest.to_string().as_bytes());
-    manifest["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "t"});
-    let index = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]});
+    let config = blob(directory, &oci("config.v1+json"), config.to_string().as_bytes());
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": oci("manifest.v1+json"), "config": config, "layers": compressed});
+    let mut descriptor = blob(directory, &oci("manifest.v1+json"), manifest.to_string().as_bytes());
+    descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
+    descriptor
+}
+
+/// An index of `manifests` as a blob; gives its descriptor.
+pub fn inner_index(directory: &Path, manifests: &[Value]) -> Value {
+    let text = json!({"schemaVersion": 2, "mediaType": oci("index.v1+json"), "manifests": manifests});
+    blob(directory, &oci("index.v1+json"), text.to_string().as_bytes())
+}
+
+/// Makes the directory a layout that lists `manifests`.
+pub fn index(directory: &Path, manifests: &[Value]) {
+    let index = json!({"schemaVersion": 2, "manifests": manifests});
     fs::write(directory.join("index.json"), index.to_string()).unwrap();
     fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+fn oci(kind: &str) -> String {
+    format!("application/vnd.oci.image.{kind}")
+}
+
+fn blob(directory: &Path, media_type: &str, bytes: &[u8]) -> Value {
+    let blobs = directory.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let digest = Digest::of(bytes);
+    fs::write(blobs.join(digest.hex()), bytes).unwrap();
+    json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes.len()})
 }
 
 /// The same as one tar archive.

@@ -75,8 +75,11 @@ impl Place {
         self.path("scratch/store")
     }
 
+    /// Writes a file, its missing directories too.
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
-        fs::write(self.file(name), text).unwrap();
+        let path = self.file(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     /// `prefix` is a program that executes the rest of its arguments.
