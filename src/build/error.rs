@@ -32,6 +32,8 @@ pub struct ScriptFailure {
     pub log: PathBuf,
     /// Where the failed state was kept, when that was asked for.
     pub kept: Option<PathBuf>,
+    /// It ran in the sandbox and no shell was asked for: there is a state to look at.
+    pub can_look_around: bool,
     /// Only one user id was available, which makes `chown` and the like fail.
     pub single_id: bool,
 }
@@ -111,9 +113,10 @@ fn failed_script(failure: &ScriptFailure) -> String {
     }
     match &failure.kept {
         Some(kept) => text.push_str(&format!("\n  kept: {}", kept.display())),
-        None => text.push_str(
+        None if failure.can_look_around => text.push_str(
             "\n  to look around in this state: build again with --on-fail shell, or keep it with --keep-failed",
         ),
+        None => {}
     }
     text
 }

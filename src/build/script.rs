@@ -160,6 +160,7 @@ pub fn run_on_host(
     })?;
     match outcome.is_success() {
         true => Ok(()),
+        // The host itself is the state that it left.
         false => Err(BuildError::Script(Box::new(describe(&subject, outcome, None, engine)))),
     }
 }
@@ -206,7 +207,8 @@ fn through_environment(tree: &Tree, argv: &[String]) -> Vec<String> {
 }
 
 fn failed(subject: &Subject<'_>, mut run: Run, outcome: Outcome, engine: &Engine<'_>, options: &Options) -> BuildError {
-    let failure = describe(subject, outcome, options.keep_failed.then(|| run.temporary.clone()), engine);
+    let mut failure = describe(subject, outcome, options.keep_failed.then(|| run.temporary.clone()), engine);
+    failure.can_look_around = options.on_fail != OnFail::Shell;
     if options.on_fail == OnFail::Shell {
         use crate::event::Event;
         let place = run
@@ -243,6 +245,7 @@ fn describe(subject: &Subject<'_>, outcome: Outcome, kept: Option<PathBuf>, engi
         last_lines: outcome.last_lines,
         log: outcome.log,
         kept,
+        can_look_around: false,
         single_id: engine.id_mode == crate::plan::IdMode::Single,
     }
 }

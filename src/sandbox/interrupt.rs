@@ -2,6 +2,7 @@
 
 use crate::disk;
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, getpgrp, tcsetpgrp};
 use std::collections::BTreeMap;
 use std::io;
@@ -16,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Children that run now, and whether each leads a process group of its own.
 static RUNNING: Mutex<BTreeMap<i32, bool>> = Mutex::new(BTreeMap::new());
+/// Settings of the terminal, while an interactive program has it.
+static LENT: Mutex<Option<Termios>> = Mutex::new(None);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Call in `main` after [`enter`](super::enter) and before other threads start. From then on a signal ends the process with
@@ -26,8 +29,9 @@ pub fn install(announce: impl Fn(&str) + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("signals".to_string()).spawn(move || {
         if let Ok(signal) = signals.wait() {
             INTERRUPTED.store(true, Ordering::SeqCst);
-            announce(signal.as_str());
             kill_all();
+            take_terminal_back();
+            announce(signal.as_str());
             disk::remove_registered();
             std::process::exit(128 + signal as i32);
         }
@@ -77,14 +81,25 @@ impl Drop for Running {
     }
 }
 
-/// After an interactive program was the terminal's foreground group.
+/// Before an interactive program is the terminal's foreground group: its settings are kept.
+pub(super) fn lend_terminal() {
+    *lent() = tcgetattr(io::stdin()).ok();
+}
+
+/// After that: the terminal is this process's again, with the settings that it had.
 pub(super) fn take_terminal_back() {
+    let Some(settings) = lent().take() else { return };
     // A process in the background is stopped by SIGTTOU when it asks, unless the signal is blocked.
     let signal: SigSet = [Signal::SIGTTOU].into_iter().collect();
     if let Ok(old) = signal.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK) {
         let _ = tcsetpgrp(io::stdin(), getpgrp());
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &settings);
         let _ = old.thread_set_mask();
     }
+}
+
+fn lent() -> MutexGuard<'static, Option<Termios>> {
+    LENT.lock().unwrap_or_else(|poison| poison.into_inner())
 }
 
 fn kill_all() {

@@ -38,6 +38,9 @@ fn supervise(run: &Run, session: &Path, observer: &dyn Observer) -> Result<Outco
         false => Some(Output::new(observer, &run.step, &run.log)?),
     };
     let input = program_input(run).map_err(fail("prepare"))?;
+    if run.interactive {
+        interrupt::lend_terminal();
+    }
     let (socket, theirs) = UnixStream::pair().map_err(fail("prepare"))?;
     let (child, reader) = start(theirs, run.interactive).map_err(fail("start"))?;
     let mut guard = interrupt::Running::new(child, false);

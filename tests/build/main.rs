@@ -11,6 +11,7 @@ mod registry;
 mod reproducible;
 mod reuse;
 mod server;
+mod shell;
 mod sources;
 mod unprivileged;
 mod walk;

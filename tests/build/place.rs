@@ -62,6 +62,11 @@ impl Place {
         place
     }
 
+    /// Whose builds these are, if not this process's.
+    pub fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
