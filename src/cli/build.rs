@@ -263,10 +263,7 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         offline: arguments.offline,
         compression,
         block_size,
-        threads: arguments
-            .jobs
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-            .clamp(1, 256),
+        threads: arguments.jobs.unwrap_or_else(|| threads(&|name| std::env::var(name).ok())).clamp(1, 256),
         epoch,
         reproducible: arguments.reproducible,
         now,
@@ -392,4 +389,25 @@ fn connections(arguments: &BuildArguments) -> Result<Connections, BuildError> {
         configuration: Configuration::from_environment(&variable).map_err(|error| fault(error.to_string()))?,
         no_https: arguments.no_https,
     })
+}
+
+/// The processors that this process may use (affinity and cgroup quota), and no more than Slurm gave the task.
+fn threads(variable: &dyn Fn(&str) -> Option<String>) -> usize {
+    let own = std::thread::available_parallelism().map_or(1, usize::from);
+    let given = ["SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"]
+        .iter()
+        .find_map(|name| variable(name)?.parse::<usize>().ok().filter(|count| *count > 0));
+    given.map_or(own, |given| given.min(own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_no_more_threads_than_slurm_gave() {
+        let all = threads(&|_| None);
+        let given = |text: &'static str| threads(&move |name| (name == "SLURM_CPUS_PER_TASK").then(|| text.to_owned()));
+        assert_eq!((given("1"), given("100000"), given("none"), given("0")), (1, all, all, all));
+    }
 }

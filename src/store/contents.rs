@@ -3,6 +3,7 @@
 //! A layer has up to three forms (design, "three forms of one layer"). Here are the two that exist: the archive, which can only be
 //! streamed, and the forms that can be opened file by file.
 
+use super::ahead::Ahead;
 use super::{LayerBlob, StoreError, at};
 use crate::archive::layer::{Dialect, read_layer};
 use crate::squashfs::{Image, Window};
@@ -148,7 +149,7 @@ fn stream_archive(
     each: EachBody<'_>,
 ) -> Result<Layer, StoreError> {
     let fault = |cause: String| StoreError::Layer { file: blob.file.clone(), cause };
-    let reader = blob.open_tar().map_err(|error| fault(error.to_string()))?;
+    let reader = blob.open_tar().and_then(Ahead::new).map_err(|error| fault(error.to_string()))?;
     let mut failed = None;
     let layer = read_layer(reader, dialect, &mut |entry: &Entry, body: Option<&mut dyn Read>| {
         let (Change::Put(_, Kind::File { size, .. }), Some(body)) = (&entry.change, body) else { return Ok(()) };

@@ -19,6 +19,7 @@
 //! do not serve another. Everything below `blobs` and `steps` is written beside its place and renamed, and immutable from then on;
 //! so many jobs may share one store, on a network filesystem too: no database, no reliance on a lock for correctness of a read.
 
+mod ahead;
 mod blob;
 mod checkout;
 mod contents;
