@@ -36,6 +36,8 @@ pub struct ScriptFailure {
     pub can_look_around: bool,
     /// Only one user id was available, which makes `chown` and the like fail.
     pub single_id: bool,
+    /// The disk that the script wrote to is full.
+    pub full: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,8 @@ pub enum BuildError {
     TargetExists { path: PathBuf },
     #[error("the target {path} cannot be used: {cause}", path = path.display())]
     Target { path: PathBuf, cause: String },
+    #[error("{place}\n  cause: {cause}")]
+    Full { place: super::full::FullPlace, cause: Box<BuildError> },
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
     #[error(transparent)]
@@ -82,7 +86,7 @@ impl BuildError {
             AgentAbsent { .. } | Base { .. } | Offline { .. } | Copy { .. } => Failure::Source,
             Script(_) => Failure::Script,
             Sandbox { .. } => Failure::Sandbox,
-            Pack { .. } | Write { .. } | Store(_) | Disk(_) => Failure::Output,
+            Pack { .. } | Write { .. } | Full { .. } | Store(_) | Disk(_) => Failure::Output,
             TargetExists { .. } | Target { .. } => Failure::Target,
         }
     }
@@ -110,6 +114,9 @@ fn failed_script(failure: &ScriptFailure) -> String {
     }
     if failure.single_id {
         text.push_str("\n  note: only one user id is available here, so chown, useradd and setgroups fail; with a range of ids in /etc/subuid and /etc/subgid they work");
+    }
+    if let Some(full) = &failure.full {
+        text.push_str(&format!("\n  note: {full}"));
     }
     match &failure.kept {
         Some(kept) => text.push_str(&format!("\n  kept: {}", kept.display())),

@@ -11,6 +11,7 @@ mod copy;
 mod epoch;
 mod error;
 mod filesystem;
+mod full;
 mod glob;
 mod oci_layout;
 mod output;
@@ -73,6 +74,8 @@ pub struct Options {
     pub binds: Vec<Bind>,
     pub on_fail: OnFail,
     pub keep_failed: bool,
+    /// The store is a temporary directory.
+    pub disable_cache: bool,
     pub reuse: bool,
     pub offline: bool,
     pub compression: Compression,
@@ -103,6 +106,10 @@ pub enum OnFail {
 
 /// Builds `definition`.
 pub fn build(definition: &Definition, engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
+    walk(definition, engine, options).map_err(|error| full::explain(error, None, engine, options))
+}
+
+fn walk(definition: &Definition, engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
     output::check_target(options)?;
     engine.observer.observe(Event::Info("Starting build...".to_owned()));
     let (plan, decisions, epoch) = prepare(definition, engine, options)?;

@@ -1,7 +1,7 @@
 //! An OCI image layout as target: the whole filesystem as one layer (image-spec, image-layout.md).
 
 use super::filesystem::Filesystem;
-use super::output::Finishing;
+use super::output::{DRAFT, Finishing, directory_of};
 use super::{BuildError, Engine};
 use crate::archive::tar::{Header, Kind as TarKind, Writer};
 use crate::digest::{Algorithm, Digest, HashingWriter};
@@ -26,15 +26,18 @@ pub fn write(
     engine: &Engine<'_>,
 ) -> Result<(), BuildError> {
     let target = &finishing.options.target;
-    let fault = |cause: io::Error| BuildError::Write { path: target.clone(), cause: cause.to_string() };
+    let fault = |cause: io::Error| BuildError::Write {
+        path: target.clone(),
+        cause: crate::disk::without_path(cause).to_string(),
+    };
     engine.observer.observe(Event::Info("Creating OCI layout...".to_owned()));
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let draft = tempfile::Builder::new().prefix(".sifbuild-oci-").tempdir_in(parent).map_err(fault)?;
+    let draft =
+        tempfile::Builder::new().prefix(&format!("{DRAFT}oci-")).tempdir_in(directory_of(target)).map_err(fault)?;
     let root = draft.path().join("layout");
     let blobs = root.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(fault)?;
 
-    let (layer, diff_id, size) = write_layer(filesystem, &blobs, finishing.options.epoch, engine)?;
+    let (layer, diff_id, size) = write_layer(filesystem, target, &blobs, finishing.options.epoch, engine)?;
     let image = image_config(filesystem, config, &diff_id, finishing);
     let image = put(&blobs, &image).map_err(fault)?;
     let manifest = json!({
@@ -67,12 +70,13 @@ fn descriptor(media_type: &str, blob: &(Digest, u64)) -> Value {
 /// Digest of the compressed layer, of its tar, and the compressed size.
 fn write_layer(
     filesystem: &mut Filesystem,
+    target: &Path,
     blobs: &Path,
     epoch: Option<i64>,
     engine: &Engine<'_>,
 ) -> Result<(Digest, Digest, u64), BuildError> {
     let path = blobs.join(".layer");
-    let fault = |cause: io::Error| BuildError::Write { path: path.clone(), cause: cause.to_string() };
+    let fault = |cause: io::Error| BuildError::Write { path: target.to_path_buf(), cause: cause.to_string() };
     let file = HashingWriter::new(io::BufWriter::new(File::create(&path).map_err(fault)?), Algorithm::Sha256);
     let encoder = zstd::Encoder::new(file, LEVEL).map_err(fault)?;
     let mut tar = Writer::new(HashingWriter::new(encoder, Algorithm::Sha256));

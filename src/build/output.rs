@@ -31,6 +31,14 @@ const DATA_OFFSET: u64 = 32176;
 /// Partitions begin at multiples of this.
 const ALIGNMENT: u64 = 4096;
 
+/// Beginning of the names of unfinished targets, beside the target.
+pub const DRAFT: &str = ".sifbuild-";
+
+/// Where a target appears.
+pub fn directory_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Everything that the last stage's metadata need.
 pub struct Finishing<'a> {
     pub definition: &'a Definition,
@@ -64,17 +72,14 @@ impl Finishing<'_> {
 pub fn check_target(options: &Options) -> Result<(), BuildError> {
     let target = &options.target;
     let fault = |cause: String| BuildError::Target { path: target.clone(), cause };
-    let parent = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = directory_of(target);
     if !parent.is_dir() {
         return Err(fault(format!("its directory {} does not exist", parent.display())));
     }
-    tempfile::Builder::new()
-        .prefix(".sifbuild-")
-        .tempfile_in(parent)
-        .map_err(|error| fault(format!("nothing can be written in {}: {error}", parent.display())))?;
+    tempfile::Builder::new().prefix(DRAFT).tempfile_in(parent).map_err(|error| {
+        let (error, parent) = (disk::without_path(error), parent.display());
+        fault(format!("nothing can be written in its directory {parent}: {error}; name a target in another directory"))
+    })?;
     let Ok(found) = fs::symlink_metadata(target) else { return Ok(()) };
     if !options.force {
         return Err(BuildError::TargetExists { path: target.clone() });
@@ -227,13 +232,21 @@ fn objects(
 fn write_sandbox(filesystem: &mut Filesystem, engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
     engine.observer.observe(Event::Info("Creating sandbox directory...".to_owned()));
     let target = &options.target;
-    let fault = |cause: std::io::Error| BuildError::Write { path: target.clone(), cause: cause.to_string() };
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let draft = tempfile::Builder::new().prefix(".sifbuild-sandbox-").tempdir_in(parent).map_err(fault)?;
+    let fault = |cause: std::io::Error| BuildError::Write {
+        path: target.clone(),
+        cause: disk::without_path(cause).to_string(),
+    };
+    let draft =
+        tempfile::Builder::new().prefix(&format!("{DRAFT}sandbox-")).tempdir_in(directory_of(target)).map_err(fault)?;
     let root = draft.path().join("root");
     fs::create_dir(&root).map_err(fault)?;
     let written = crate::store::check_out(&mut filesystem.layers, &root, engine.ownership(), &mut |_| {});
-    let placed = written.map_err(BuildError::from).and_then(|_| {
+    // People know the target, not the draft.
+    let told = |error: crate::store::StoreError| BuildError::Write {
+        path: target.clone(),
+        cause: error.to_string().replace(&*root.to_string_lossy(), &target.to_string_lossy()),
+    };
+    let placed = written.map_err(told).and_then(|_| {
         let old = draft.path().join("old");
         let replaced = fs::symlink_metadata(target).is_ok();
         if replaced {

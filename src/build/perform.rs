@@ -5,7 +5,7 @@ use super::filesystem::{Filesystem, new_directory};
 use super::output::{self, Finishing, Form, Output};
 use super::pin::oci_source;
 use super::script::{self, Job, Subject};
-use super::{BuildError, Engine, Options};
+use super::{BuildError, Engine, Options, full};
 use crate::agent::docker::DockerPin;
 use crate::agent::{ImageBase, busybox, debian, docker, local, oci};
 use crate::arch::Arch;
@@ -21,7 +21,7 @@ use crate::plan::{Action, AppFile, Decision, HostFile, Plan, Step, Verdict};
 use crate::sandbox::{self, WorkDirectory};
 use crate::skeleton::{self, OciRuntime};
 use crate::store::{Contents, Held, StoreError};
-use crate::tree::Layer;
+use crate::tree::{Layer, Node};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -521,7 +521,9 @@ impl Performer<'_> {
             self.settle(&mut work.filesystem, epoch)?;
         }
         let output = self.output.take();
+        let need = size_of_files(&work.filesystem);
         output::write(work.filesystem, work.config_object, output, &self.finishing(step.stage), self.engine)
+            .map_err(|error| full::explain(error, Some(need), self.engine, self.options))
     }
 
     /// Takes out what scripts leave behind that is another on every run.
@@ -554,6 +556,19 @@ impl Performer<'_> {
     fn warn(&self, warnings: Vec<String>) {
         warnings.into_iter().for_each(|text| self.engine.observer.observe(Event::Warning(text)));
     }
+}
+
+/// Bytes of all files, before compression.
+fn size_of_files(filesystem: &Filesystem) -> u64 {
+    let tree = &filesystem.tree;
+    let mut files: Vec<_> = tree.walk().into_iter().map(|(_, id)| id).collect();
+    files.sort_unstable();
+    files.dedup();
+    let size = |id| match &tree.inode(id).node {
+        Node::File { size, .. } => *size,
+        _ => 0,
+    };
+    files.into_iter().map(size).fold(0, u64::saturating_add)
 }
 
 fn runtime(config: &ImageConfig) -> OciRuntime {

@@ -2,7 +2,7 @@
 
 use super::error::ScriptFailure;
 use super::filesystem::{Filesystem, copy_root_metadata, new_directory};
-use super::{BuildError, Engine, OnFail, Options};
+use super::{BuildError, Engine, OnFail, Options, full};
 use crate::definition::Script;
 use crate::disk::{self, ScanOptions};
 use crate::sandbox::{self, Bind, Ending, Outcome, Root, Run, StandardInput};
@@ -209,6 +209,7 @@ fn through_environment(tree: &Tree, argv: &[String]) -> Vec<String> {
 fn failed(subject: &Subject<'_>, mut run: Run, outcome: Outcome, engine: &Engine<'_>, options: &Options) -> BuildError {
     let mut failure = describe(subject, outcome, options.keep_failed.then(|| run.temporary.clone()), engine);
     failure.can_look_around = options.on_fail != OnFail::Shell;
+    failure.full = full::note_for_script(&failure.last_lines, engine, options);
     if options.on_fail == OnFail::Shell {
         use crate::event::Event;
         let place = run
@@ -246,6 +247,7 @@ fn describe(subject: &Subject<'_>, outcome: Outcome, kept: Option<PathBuf>, engi
         log: outcome.log,
         kept,
         can_look_around: false,
+        full: None,
         single_id: engine.id_mode == crate::plan::IdMode::Single,
     }
 }

@@ -90,15 +90,21 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     let cache = if arguments.disable_cache {
         let parent = arguments.tmpdir.clone().unwrap_or_else(std::env::temp_dir);
         temporary = tempfile::Builder::new().prefix("sifbuild-").tempdir_in(&parent).map_err(|error| Stop {
-            text: format!("cannot make a directory in {}: {error}", parent.display()),
+            text: format!(
+                "cannot make a directory in {}: {}; --tmpdir DIRECTORY names another place",
+                parent.display(),
+                crate::disk::without_path(error)
+            ),
             code: exit::OUTPUT,
         })?;
         temporary.path().to_path_buf()
     } else {
         session::cache_directory(arguments.cache_dir.as_deref())
     };
-    let store = Store::open(&cache, &session::store_mode())
-        .map_err(|error| Stop { text: error.to_string(), code: exit::OUTPUT })?;
+    let store = Store::open(&cache, &session::store_mode()).map_err(|error| Stop {
+        text: format!("{error}; --cache-dir DIRECTORY or SIFBUILD_CACHEDIR names another place for the cache"),
+        code: exit::OUTPUT,
+    })?;
     options.debian.answers = Some(cache.join("1/answers"));
     let connect = || connections(&arguments);
     let (connections, digests) = (OnceCell::new(), local::Digests::default());
@@ -259,6 +265,7 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         binds: binds(arguments)?,
         on_fail: if arguments.on_fail == OnFail::Shell { build::OnFail::Shell } else { build::OnFail::Clean },
         keep_failed: arguments.keep_failed,
+        disable_cache: arguments.disable_cache,
         reuse: !arguments.no_reuse,
         offline: arguments.offline,
         compression,

@@ -1,6 +1,6 @@
 //! A file that appears under its name complete or not at all.
 
-use super::{Error, Registered, register};
+use super::{Error, Registered, register, without_path};
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ impl AtomicFile {
             .suffix(".part")
             .permissions(Permissions::from_mode(mode))
             .tempfile_in(parent(target))
-            .map_err(Error::at("create a file beside", target))?;
+            .map_err(|cause| Error::at("create a file beside", target)(without_path(cause)))?;
         let registered = register(temporary.path());
         Ok(AtomicFile { temporary, target: target.to_path_buf(), _registered: registered })
     }

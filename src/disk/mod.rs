@@ -38,5 +38,14 @@ impl Error {
     }
 }
 
+/// The bare cause of a failure of `tempfile`, which names a path that nobody chose.
+pub fn without_path(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((cause, _)) => io::Error::new(error.kind(), cause),
+        None => error,
+    }
+}
+
 #[cfg(test)]
 mod tests;

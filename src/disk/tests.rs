@@ -125,3 +125,15 @@ fn interrupt_removes_what_is_registered_and_nothing_else() {
     drop(registered);
     assert!(kept.exists() && !gone.exists());
 }
+
+#[test]
+fn a_made_up_path_is_left_out_of_a_cause() {
+    let absent = Path::new("/absent/directory");
+    let error = tempfile::Builder::new().tempfile_in(absent).map(drop).unwrap_err();
+    assert_eq!(super::without_path(error).to_string(), "No such file or directory (os error 2)");
+    let error = AtomicFile::create(&absent.join("x"), 0o644).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot create a file beside /absent/directory/x: No such file or directory (os error 2)"
+    );
+}

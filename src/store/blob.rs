@@ -21,18 +21,16 @@ pub struct LayerBlob {
     pub compression: Compression,
 }
 
-/// What is wrong with a layer's bytes; arrives wrapped in an [`io::Error`] at the end of the stream.
+/// What is wrong with a layer's bytes; arrives wrapped in an [`io::Error`] at the end of the stream. Whoever tells it names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    #[error("{file}: the layer {expected} is corrupt: its bytes have the digest {actual}")]
+    #[error("the layer {expected} is corrupt: its bytes have the digest {actual}")]
     WrongDigest { file: PathBuf, expected: Digest, actual: Digest },
-    #[error(
-        "{file}: the layer is corrupt: uncompressed it has the digest {actual}, but the image config says {expected}"
-    )]
+    #[error("the layer is corrupt: uncompressed it has the digest {actual}, but the image config says {expected}")]
     WrongDiffId { file: PathBuf, expected: Digest, actual: Digest },
-    #[error("{file}: the layer {digest} is cut off after {actual} of {expected} bytes")]
+    #[error("the layer {digest} is cut off after {actual} of {expected} bytes")]
     Truncated { file: PathBuf, digest: String, expected: u64, actual: u64 },
-    #[error("{file}: the layer {digest} cannot be read: {cause}")]
+    #[error("the layer {digest} cannot be read: {cause}")]
     Unreadable { file: PathBuf, digest: String, cause: io::Error },
 }
 

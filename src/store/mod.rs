@@ -86,6 +86,11 @@ impl Store {
         Ok(Store { root, mode: mode.to_owned(), _lock: lock })
     }
 
+    /// Where everything that is kept lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Directory of content-addressed archives (`sha256/HEX` below it).
     pub fn blobs(&self) -> PathBuf {
         self.root.join("blobs")

@@ -11,7 +11,19 @@ use std::net::TcpListener;
 fn told(place: &Place, outcome: &Outcome) -> String {
     let message = outcome.text.find("ERROR:").map_or(outcome.text.as_str(), |at| &outcome.text[at..]);
     let code = outcome.code.map_or("killed".to_owned(), |code| code.to_string());
-    format!("exit {code}\n{}\n", place.normalised(message.trim_end()))
+    format!("exit {code}\n{}\n", without_names(&place.normalised(message.trim_end())))
+}
+
+/// Directories of one build have made-up names.
+fn without_names(text: &str) -> String {
+    let mut parts = text.split("/sifbuild-");
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|character: char| !character.is_ascii_alphanumeric()).unwrap_or(part.len());
+        result.push_str("/sifbuild-RANDOM");
+        result.push_str(&part[end..]);
+    }
+    result
 }
 
 #[test]
@@ -152,10 +164,7 @@ fn a_target_directory_that_cannot_be_written_is_told() {
     fs::create_dir(place.file("roots")).unwrap();
     place.write("x.def", "Bootstrap: scratch\n");
     let outcome = place.run(&["build", "roots/x.sif", "x.def"]);
-    // The end of a temporary file's name is made up.
-    let text = told(&place, &outcome);
-    let (start, _) = text.split_once(".sifbuild-").expect("the file that could not be made is named");
-    insta::assert_snapshot!(start);
+    insta::assert_snapshot!(told(&place, &outcome));
 }
 
 #[test]
@@ -165,13 +174,46 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     }
     let place = Place::new();
     place.write("noise", noise(3 << 20));
-    fs::create_dir(place.file("full")).unwrap();
     place.write("x.def", "Bootstrap: scratch\n%files\n  noise /noise\n");
-    let script = "mount -t tmpfs -o size=1m none full; \"$@\"; code=$?; ls -A full; exit $code";
-    let prefix = ["unshare", "--mount", "sh", "-c", script, "sh"];
-    let outcome = place.outcome(place.command(&prefix, &["build", "full/x.sif", "x.def"]));
-    // `ls` has nothing to say, so that all output is the build's.
-    insta::assert_snapshot!(format!("exit {:?}\n{}", outcome.code, place.normalised(&outcome.text)));
+    place.write("post.def", format!("{BASE}%post\n  cat /bin/busybox /bin/busybox /bin/busybox > /much\n"));
+    let mut text = String::new();
+    for (name, directory, options, arguments) in [
+        ("the target's disk is full", "full", "size=1m", &["full/x.sif", "x.def"][..]),
+        ("a sandbox's disk is full", "full", "size=1m", &["--sandbox", "full/box", "x.def"]),
+        ("a layout's disk is full", "full", "size=1m", &["--oci-layout", "full/layout", "x.def"]),
+        ("the target's disk is read-only", "full", "ro", &["full/x.sif", "x.def"]),
+        ("the cache's disk is full", "../scratch", "size=1m", &["x.sif", "post.def"]),
+        ("a script fills the cache's disk", "../scratch", "size=4m", &["x.sif", "post.def"]),
+        ("the temporary directory's disk is full", "../scratch", "size=1m", &["--disable-cache", "x.sif", "post.def"]),
+        ("the cache's disk is read-only", "../scratch", "ro", &["x.sif", "post.def"]),
+    ] {
+        fs::create_dir_all(place.file(directory)).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o {options} none {directory}; \"$@\"; code=$?; \
+             find {directory} \\( -name '.sifbuild*' -o -name '*.part' -o -path '*/work/*' \\) -exec echo LEFT {{}} \\;; exit $code"
+        );
+        let prefix = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+        let outcome = place.outcome(place.command(&prefix, &[&["build"], arguments].concat()));
+        assert!(!place.file("x.sif").exists() && !outcome.text.contains("LEFT"), "{name}: {}", outcome.text);
+        let _ = writeln!(text, "== {name}\n{}", told(&place, &outcome));
+    }
+    insta::assert_snapshot!(without_sizes(&text));
+}
+
+/// Seconds and what is free depend on the host.
+fn without_sizes(text: &str) -> String {
+    let mut result = String::new();
+    for line in text.split_inclusive('\n') {
+        let line = match (line.split_once(" in all, "), line.split_once(" free now)")) {
+            (Some((before, _)), Some((_, after))) => format!("{before} in all, SOME free now){after}"),
+            _ => line.to_owned(),
+        };
+        match (line.split_once(" after "), line.ends_with(" s\n")) {
+            (Some((before, _)), true) => result.push_str(&format!("{before} after SOME s\n")),
+            _ => result.push_str(&line),
+        }
+    }
+    result
 }
 
 #[test]
