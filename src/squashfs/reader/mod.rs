@@ -267,3 +267,6 @@ fn check_layout(superblock: &Superblock) -> Result<(), ReadError> {
         && superblock.directory_table_start < superblock.bytes_used;
     if ordered { Ok(()) } else { Err(damaged("the order of the tables", "is not that of the format")) }
 }
+
+#[cfg(test)]
+mod tests;

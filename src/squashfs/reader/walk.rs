@@ -17,6 +17,8 @@ const BUDGET_FOR_EACH_BYTE: u64 = 64;
 const NAME_COST: u64 = 64;
 const INODE_COST: u64 = 160;
 const XATTR_COST: u64 = 96;
+/// What an entry of a directory's index costs, beside its name: not kept, but read with its inode.
+const INDEX_COST: u64 = 40;
 /// Longest attribute value that Linux allows.
 const MAXIMUM_XATTR: u32 = 65_536;
 
@@ -149,6 +151,10 @@ impl<S: ReadAt> Walk<'_, S> {
             return Err(damaged(format!("{path}"), "has another type in its directory than in its inode"));
         }
         self.budget.take(INODE_COST + path.as_bytes().len() as u64)?;
+        // Overlapping inodes may share one long index, which is read for each of them.
+        if let Body::Directory { index, .. } = &inode.body {
+            self.budget.take(index.iter().map(|entry| INDEX_COST + entry.name.len() as u64).sum())?;
+        }
         let metadata = self.read_metadata(&inode)?;
         let node = match &inode.body {
             Body::Directory { .. } => Node::Directory(BTreeMap::new()),
