@@ -11,6 +11,8 @@ use std::io::{self, Read};
 
 /// Members of one layer; a layer's index is kept in memory.
 const MAXIMUM_ENTRIES: usize = 4 << 20;
+/// Bytes of all names, targets and attributes of one layer together; a gigabyte of them may come from a megabyte of gzip.
+const MAXIMUM_INDEX: usize = 1 << 30;
 /// Longest symlink target, in bytes (Linux `PATH_MAX` with its NUL).
 const MAXIMUM_TARGET: usize = 4095;
 /// All attributes of one file together, in bytes; Linux allows 64 KiB of each.
@@ -37,6 +39,8 @@ pub enum LayerError {
     Member { path: String, cause: &'static str },
     #[error("the layer is refused: it has more than {} members", MAXIMUM_ENTRIES)]
     TooManyEntries,
+    #[error("the layer is refused: the names and attributes of its members have more than {limit} bytes")]
+    IndexTooLarge { limit: usize },
     #[error("{path}: {cause}")]
     Body { path: TreePath, cause: io::Error },
 }
@@ -49,12 +53,26 @@ pub type EachEntry<'a> = dyn FnMut(&Entry, Option<&mut dyn Read>) -> io::Result<
 /// `each` gets every entry as it arrives, with the body of a regular file to read as much of as it likes. Entries keep arrival
 /// order; of a file that comes twice only the later one stays in the layer that is returned.
 pub fn read_layer(reader: impl Read, dialect: Dialect, each: &mut EachEntry<'_>) -> Result<Layer, LayerError> {
+    read_bounded(reader, dialect, MAXIMUM_INDEX, each)
+}
+
+fn read_bounded(
+    reader: impl Read,
+    dialect: Dialect,
+    limit: usize,
+    each: &mut EachEntry<'_>,
+) -> Result<Layer, LayerError> {
     let mut archive = tar::Reader::new(reader);
     let mut layer = Layer::default();
+    let mut indexed = 0;
     while let Some(mut member) = archive.next_entry()? {
         let Some(entry) = translate(&mut member.header, dialect)? else { continue };
         if layer.entries.len() >= MAXIMUM_ENTRIES {
             return Err(LayerError::TooManyEntries);
+        }
+        indexed += index_size(&entry);
+        if indexed > limit {
+            return Err(LayerError::IndexTooLarge { limit });
         }
         let is_file = matches!(entry.change, Change::Put(_, Kind::File { .. }));
         let body = is_file.then_some(&mut member as &mut dyn Read);
@@ -64,6 +82,19 @@ pub fn read_layer(reader: impl Read, dialect: Dialect, each: &mut EachEntry<'_>)
     archive.drain()?;
     drop_replaced_files(&mut layer)?;
     Ok(layer)
+}
+
+/// Bytes of an entry that are as long as a stranger made them.
+fn index_size(entry: &Entry) -> usize {
+    let more = match &entry.change {
+        Change::Put(metadata, kind) => {
+            let target = if let Kind::Symlink { target } = kind { target.len() } else { 0 };
+            target + metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        }
+        Change::Link(target) => target.as_bytes().len(),
+        Change::Whiteout | Change::Opaque => 0,
+    };
+    entry.path.as_bytes().len() + more
 }
 
 /// `None` for what says nothing of the filesystem (aufs bookkeeping).

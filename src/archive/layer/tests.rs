@@ -56,6 +56,14 @@ fn translates_whiteouts_links_and_bodies() {
 }
 
 #[test]
+fn names_of_more_bytes_than_the_limit_are_refused() {
+    let bytes = archive(&[("abc", Member::File, b"body"), ("d", Member::Symlink(b"target".to_vec()), b"")]);
+    let read = |limit| read_bounded(&bytes[..], Dialect::Oci, limit, &mut |_, _| Ok(()));
+    assert_eq!(read(10).unwrap().entries.len(), 2);
+    assert!(matches!(read(9), Err(LayerError::IndexTooLarge { limit: 9 })));
+}
+
+#[test]
 fn paths_that_climb_out_are_refused_by_name() {
     assert_eq!(
         refusal(&[("a/../../etc/passwd", Member::File, b"x")]),
