@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Symlinks followed in one look-up before it is given up (Linux follows 40).
 const MAXIMUM_SYMLINKS: u32 = 40;
+/// Inodes of one tree, some 2 GB of memory: one member of an archive may stand for two thousand directories that are made on its way.
+const MAXIMUM_INODES: usize = 8 << 20;
 
 /// Index of an inode in its [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,8 +79,12 @@ pub enum ApplyError {
     LinkTargetMissing { path: TreePath, target: TreePath },
     #[error("{path} is a hard link to {target}, which is a directory")]
     LinkToDirectory { path: TreePath, target: TreePath },
+    #[error("the root directory would be a hard link to {target}")]
+    LinkAsRoot { target: TreePath },
     #[error("{path}: more than 40 symbolic links")]
     TooManySymlinks { path: TreePath },
+    #[error("{path}: the tree would have more than {limit} files and directories")]
+    TooManyInodes { path: TreePath, limit: usize },
 }
 
 impl Default for Tree {
@@ -180,6 +186,10 @@ impl Tree {
     /// Missing parents are made (0755, root); parents that are symlinks are followed within the root,
     /// as container runtimes do.
     pub fn apply(&mut self, layer: &Layer, number: u32) -> Result<(), ApplyError> {
+        self.apply_bounded(layer, number, MAXIMUM_INODES)
+    }
+
+    fn apply_bounded(&mut self, layer: &Layer, number: u32, limit: usize) -> Result<(), ApplyError> {
         for entry in &layer.entries {
             match entry.change {
                 Change::Whiteout => self.remove(&entry.path)?,
@@ -192,6 +202,9 @@ impl Tree {
                 Change::Put(metadata, kind) => self.put(entry, metadata, kind, number)?,
                 Change::Link(target) => self.link(&entry.path, target)?,
                 _ => {}
+            }
+            if self.inodes.len() > limit {
+                return Err(ApplyError::TooManyInodes { path: entry.path.clone(), limit });
             }
         }
         Ok(())
@@ -314,6 +327,9 @@ impl Tree {
     }
 
     fn link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), ApplyError> {
+        if path.is_root() {
+            return Err(ApplyError::LinkAsRoot { target: target.clone() });
+        }
         let (real, found) = self.resolve(target.as_bytes(), false)?;
         let id = found.ok_or_else(|| ApplyError::LinkTargetMissing { path: path.clone(), target: target.clone() })?;
         if matches!(self.inode(id).node, Node::Directory(_)) {

@@ -49,3 +49,17 @@ fn symlink_loops_end() {
     tree.apply(&layer("l 0777 0 0 0 \"b /a\nl 0777 0 0 0 \"a /b\n"), 0).unwrap();
     assert!(matches!(tree.apply(&layer("f 0644 0 0 0 1 /a/x\n"), 1), Err(ApplyError::TooManySymlinks { .. })));
 }
+
+#[test]
+fn directories_that_are_made_on_the_way_count() {
+    let deep = layer(&format!("f 0644 0 0 0 1 {}/x\n", "/a".repeat(20)));
+    assert!(Tree::new().apply_bounded(&deep, 0, 22).is_ok());
+    let error = Tree::new().apply_bounded(&deep, 0, 21).unwrap_err();
+    assert!(matches!(error, ApplyError::TooManyInodes { limit: 21, .. }), "{error}");
+}
+
+#[test]
+fn the_root_is_no_hard_link() {
+    let error = Tree::new().apply(&layer("f 0644 0 0 0 1 /a\nh /a /\n"), 0).unwrap_err();
+    assert!(matches!(error, ApplyError::LinkAsRoot { .. }), "{error}");
+}
