@@ -5,7 +5,8 @@
 
 use super::package::{self, PackageError, Part};
 use super::pin::{DebianPin, PackagePin};
-use crate::tree::{PathError, TreePath};
+use crate::archive::tar::{Error as TarError, Header, Kind, Reader, Writer};
+use crate::tree::{PathError, TreePath, Xattrs};
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
@@ -20,8 +21,10 @@ pub enum BaseError {
     Package { package: String, cause: PackageError },
     #[error("{package}: {cause}")]
     Path { package: String, cause: PathError },
+    #[error("{package} cannot be opened: {cause}")]
+    Open { package: String, cause: io::Error },
     #[error("{package} cannot be unpacked: {cause}")]
-    Unpack { package: String, cause: io::Error },
+    Unpack { package: String, cause: TarError },
     #[error("the packages hold more than {MAXIMUM_ENTRIES} files")]
     TooManyEntries,
     #[error("cannot write the base: {0}")]
@@ -82,22 +85,22 @@ pub fn write(
     mut open: impl FnMut(&PackagePin) -> io::Result<Box<dyn Read + Send>>,
     output: impl Write,
 ) -> Result<(), BaseError> {
-    let mut base = Base { pin, builder: tar::Builder::new(output), seen: BTreeSet::new(), aliases: BTreeSet::new() };
+    let mut base = Base { pin, writer: Writer::new(output), seen: BTreeSet::new(), aliases: BTreeSet::new() };
     for package in pin.packages.iter().filter(|package| package.batch == 0) {
-        let file = open(package).map_err(|cause| BaseError::Unpack { package: package.name.clone(), cause })?;
+        let file = open(package).map_err(|cause| BaseError::Open { package: package.name.clone(), cause })?;
         base.add_package(package, file)?;
     }
     base.add_links()?;
     for (path, content) in made_up_files(pin) {
         base.add_file(path, content.as_bytes())?;
     }
-    base.builder.into_inner()?.flush()?;
+    base.writer.finish()?.flush()?;
     Ok(())
 }
 
 struct Base<'a, W: Write> {
     pin: &'a DebianPin,
-    builder: tar::Builder<W>,
+    writer: Writer<W>,
     seen: BTreeSet<TreePath>,
     /// Those of [`ALIASES`] that some package uses.
     aliases: BTreeSet<&'static str>,
@@ -108,16 +111,14 @@ impl<W: Write> Base<'_, W> {
         let unpack = |cause| BaseError::Unpack { package: package.name.clone(), cause };
         let data = package::open(file, Part::Data)
             .map_err(|cause| BaseError::Package { package: package.name.clone(), cause })?;
-        let mut archive = tar::Archive::new(data);
-        for entry in archive.entries().map_err(unpack)? {
-            let mut entry = entry.map_err(unpack)?;
-            let checked = TreePath::parse(entry.path_bytes())
-                .map_err(|cause| BaseError::Path { package: package.name.clone(), cause })?;
+        let mut archive = Reader::new(data);
+        while let Some(mut entry) = archive.next_entry().map_err(unpack)? {
+            let checked = inside(&package.name, &entry.header.path)?;
             let is_alias = checked.parent().is_some_and(|parent| parent.is_root()) && self.alias(&checked).is_some();
             let path = self.place(checked);
             // The links are made at the end; a package that brings one itself agrees.
             if path.is_root()
-                || (is_alias && entry.header().entry_type().is_symlink())
+                || (is_alias && matches!(entry.header.kind, Kind::Symlink(_)))
                 || !self.seen.insert(path.clone())
             {
                 continue;
@@ -125,20 +126,13 @@ impl<W: Write> Base<'_, W> {
             if self.seen.len() > MAXIMUM_ENTRIES {
                 return Err(BaseError::TooManyEntries);
             }
-            let mut header = entry.header().clone();
-            match entry.link_name_bytes() {
-                Some(target) if header.entry_type().is_hard_link() => {
-                    let target = TreePath::parse(target)
-                        .map_err(|cause| BaseError::Path { package: package.name.clone(), cause })?;
-                    let target = self.place(target);
-                    self.builder.append_link(&mut header, text_path(&path), text_path(&target))?;
-                }
-                Some(target) if header.entry_type().is_symlink() => {
-                    let target = target.into_owned();
-                    self.builder.append_link(&mut header, text_path(&path), os_path(&target))?;
-                }
-                _ => self.builder.append_data(&mut header, text_path(&path), &mut entry).map_err(unpack)?,
+            let mut header = entry.header.clone();
+            if let Kind::HardLink(target) = &mut header.kind {
+                let place = inside(&package.name, target)?;
+                *target = self.place(place).as_bytes().to_vec();
             }
+            header.path = path.as_bytes().to_vec();
+            self.writer.append(&header, &mut entry)?;
         }
         Ok(())
     }
@@ -158,8 +152,9 @@ impl<W: Write> Base<'_, W> {
     fn add_links(&mut self) -> Result<(), BaseError> {
         for alias in std::mem::take(&mut self.aliases) {
             self.add_directory(&format!("usr/{alias}"))?;
-            let mut header = self.header(tar::EntryType::Symlink, 0o777, 0);
-            self.builder.append_link(&mut header, alias, format!("usr/{alias}"))?;
+            let target = format!("usr/{alias}").into_bytes();
+            let header = self.header(alias, Kind::Symlink(target), 0o777, 0);
+            self.writer.append(&header, &mut io::empty())?;
         }
         Ok(())
     }
@@ -168,39 +163,28 @@ impl<W: Write> Base<'_, W> {
         for (at, _) in path.match_indices('/') {
             self.add_directory(&path[..at])?;
         }
-        let mut header = self.header(tar::EntryType::Regular, 0o644, content.len() as u64);
-        self.builder.append_data(&mut header, path, content)?;
+        let header = self.header(path, Kind::File, 0o644, content.len() as u64);
+        self.writer.append(&header, &mut &*content)?;
         Ok(())
     }
 
     fn add_directory(&mut self, path: &str) -> Result<(), BaseError> {
         let known = TreePath::parse(path).is_ok_and(|path| !self.seen.insert(path));
         if !known {
-            let mut header = self.header(tar::EntryType::Directory, 0o755, 0);
-            self.builder.append_data(&mut header, format!("{path}/"), io::empty())?;
+            let header = self.header(path, Kind::Directory, 0o755, 0);
+            self.writer.append(&header, &mut io::empty())?;
         }
         Ok(())
     }
 
-    fn header(&self, kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_size(size);
-        header.set_mtime(u64::try_from(self.pin.date).unwrap_or(0));
-        header
+    fn header(&self, path: &str, kind: Kind, mode: u16, size: u64) -> Header {
+        let path = path.as_bytes().to_vec();
+        Header { path, kind, mode, uid: 0, gid: 0, mtime: self.pin.date.max(0), xattrs: Xattrs::new(), size }
     }
 }
 
-fn text_path(path: &TreePath) -> std::path::PathBuf {
-    os_path(path.as_bytes())
-}
-
-fn os_path(bytes: &[u8]) -> std::path::PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    std::ffi::OsStr::from_bytes(bytes).into()
+fn inside(package: &str, path: &[u8]) -> Result<TreePath, BaseError> {
+    TreePath::parse(path).map_err(|cause| BaseError::Path { package: package.to_owned(), cause })
 }
 
 /// What no package brings, by path.

@@ -124,6 +124,20 @@ fn keeps_long_paths_and_refuses_those_that_climb_out() {
     assert!(error.contains("climbs out"), "{error}");
 }
 
+/// Why: a long name is held in memory, and a few compressed bytes can stand for gigabytes of it.
+#[test]
+fn refuses_a_name_longer_than_a_mebibyte() {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("././@LongLink").unwrap();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(2 << 20);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.resize((2 << 20) + 512, b'n');
+    let error = unpacked(true, &[bytes]).unwrap_err().to_string();
+    assert!(error.contains("the 1048576 that are read"), "{error}");
+}
+
 #[test]
 fn knows_which_releases_are_merged() {
     for (codename, merged) in
