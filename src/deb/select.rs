@@ -8,13 +8,16 @@ use super::pin::{PackagePin, Variant};
 use super::relation::{self, Relation, RelationError};
 use super::version::compare;
 use crate::solve::{self, Candidate, Conflict, Requirement, Universe, Unsatisfiable};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Packages that Apptainer keeps out although their priority asks for them; a dependency still brings them in.
 pub const EXCLUDED: [&str; 4] = ["openssl", "udev", "debconf-i18n", "e2fsprogs"];
 
 /// Packages that pre-depend on each other in a row.
 const MAXIMUM_CHAIN: usize = 500;
+
+/// Candidates for one relation, the best first; Debian's largest virtual package has some two thousand.
+const MAXIMUM_CANDIDATES: usize = 10_000;
 
 /// Near names offered for one that is unknown.
 const MAXIMUM_HINTS: usize = 3;
@@ -141,6 +144,12 @@ struct Archive<'a> {
     providers: HashMap<String, Vec<(Candidate, Option<String>)>>,
 }
 
+/// Each once, in the order of their first appearance.
+fn distinct(candidates: impl Iterator<Item = Candidate>) -> Vec<Candidate> {
+    let mut seen = HashSet::new();
+    candidates.filter(|candidate| seen.insert(*candidate)).take(MAXIMUM_CANDIDATES).collect()
+}
+
 impl<'a> Archive<'a> {
     fn new(packages: &'a [Package<'a>], architecture: &'a str) -> Result<Archive<'a>, SelectError> {
         let mut archive = Archive { packages, architecture, by_name: HashMap::new(), providers: HashMap::new() };
@@ -185,24 +194,14 @@ impl<'a> Archive<'a> {
             return Vec::new();
         }
         let real = self.by_name.get(relation.name.as_str()).into_iter().flatten().copied();
-        let mut found: Vec<Candidate> = real.filter(|at| relation.accepts(self.packages[*at].version)).collect();
-        for (at, version) in self.providers.get(&relation.name).into_iter().flatten() {
-            if relation.accepts_provided(version.as_deref()) && !found.contains(at) {
-                found.push(*at);
-            }
-        }
-        found
+        let real = real.filter(|at| relation.accepts(self.packages[*at].version));
+        let provided = self.providers.get(&relation.name).into_iter().flatten();
+        let provided = provided.filter(|(_, version)| relation.accepts_provided(version.as_deref())).map(|(at, _)| *at);
+        distinct(real.chain(provided))
     }
 
     fn requirement(&self, alternatives: &[Relation]) -> Requirement {
-        let mut candidates = Vec::new();
-        for alternative in alternatives {
-            for candidate in self.candidates(alternative) {
-                if !candidates.contains(&candidate) {
-                    candidates.push(candidate);
-                }
-            }
-        }
+        let candidates = distinct(alternatives.iter().flat_map(|alternative| self.candidates(alternative)));
         let text = alternatives.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ");
         let hint = if candidates.is_empty() { self.why_none(&alternatives[0]) } else { String::new() };
         Requirement { text, candidates, hint }

@@ -8,6 +8,8 @@ use std::fmt;
 
 /// Choices taken back before the search gives up with the first obstacle it met.
 const MAXIMUM_RETREATS: usize = 20_000;
+/// Selections, those that were taken back included, before it gives up: a retreat may cost as many as there are candidates.
+const MAXIMUM_SELECTIONS: usize = 2_000_000;
 
 /// Number of a candidate, below the universe's own count.
 pub type Candidate = usize;
@@ -90,6 +92,7 @@ pub fn solve(universe: &dyn Universe, wants: &[Requirement]) -> Result<Solution,
         parents: BTreeMap::new(),
         forbidden: Vec::new(),
         choices: Vec::new(),
+        selections: 0,
     }
     .run()
 }
@@ -107,6 +110,8 @@ struct Search<'a> {
     /// Who may not be selected, because of whom, and in whose words.
     forbidden: Vec<(Candidate, Candidate, String)>,
     choices: Vec<Choice>,
+    /// All that were ever made.
+    selections: usize,
 }
 
 /// The state before a choice, as lengths to cut back to.
@@ -136,7 +141,7 @@ impl Search<'_> {
             if viable.is_empty() {
                 first.get_or_insert_with(|| self.explain(&asked, parent));
                 retreats += 1;
-                if retreats > MAXIMUM_RETREATS || !self.retreat() {
+                if retreats > MAXIMUM_RETREATS || self.selections > MAXIMUM_SELECTIONS || !self.retreat() {
                     break;
                 }
                 continue;
@@ -194,6 +199,7 @@ impl Search<'_> {
     }
 
     fn select(&mut self, candidate: Candidate, parent: Option<Candidate>) {
+        self.selections += 1;
         self.selected.push(candidate);
         self.parents.insert(candidate, parent);
         for conflict in self.universe.conflicts(candidate) {

@@ -90,3 +90,39 @@ proptest! {
         }
     }
 }
+
+/// A tree of choices, below each of which a long row of requirements ends in one that nothing meets.
+struct Rows {
+    choices: usize,
+    length: usize,
+    asked: std::cell::Cell<usize>,
+}
+
+impl Universe for Rows {
+    fn label(&self, candidate: usize) -> String {
+        format!("p{candidate}")
+    }
+
+    fn requirements(&self, candidate: usize) -> Vec<Requirement> {
+        self.asked.set(self.asked.get() + 1);
+        let row = 2 * self.choices;
+        match candidate {
+            _ if candidate < row - 2 => vec![want(&[candidate / 2 * 2 + 2, candidate / 2 * 2 + 3])],
+            _ if candidate < row => vec![want(&[row])],
+            _ if candidate < row + self.length => vec![want(&[candidate + 1])],
+            _ => vec![want(&[])],
+        }
+    }
+
+    fn conflicts(&self, _: usize) -> Vec<Conflict> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn gives_up_when_each_way_is_long() {
+    let rows = Rows { choices: 14, length: 2_000, asked: Default::default() };
+    let reason = solve(&rows, &[want(&[0, 1])]).unwrap_err();
+    assert_eq!(reason.obstacles, ["nothing is called that"]);
+    assert!(rows.asked.get() < MAXIMUM_SELECTIONS + 3_000, "{}", rows.asked.get());
+}

@@ -131,3 +131,16 @@ fn explains_a_conflict() {
 fn refuses_an_index_without_required_packages() {
     assert_eq!(chosen(&archive(&["a 1"]), &[], Variant::Minbase), Err(SelectError::NothingRequired));
 }
+
+#[test]
+fn a_name_that_very_many_packages_provide_is_no_trouble() {
+    let provider = |number: usize| format!("p{number} 1; Provides: x");
+    let providers: Vec<String> = (0..MAXIMUM_CANDIDATES + 5_000).map(provider).collect();
+    let lines: Vec<&str> = providers.iter().map(String::as_str).chain(["needy 1; Depends: x, x | p7"]).collect();
+    let text = base_and(&lines);
+    let packages = index::parse(&text).unwrap();
+    let archive = Archive::new(&packages, "amd64").unwrap();
+    let found = archive.candidates(&Relation::named("x"));
+    assert_eq!(found.len(), MAXIMUM_CANDIDATES);
+    assert!(names(&text, &["needy"]).contains(&"p0 1".to_owned()));
+}
