@@ -12,7 +12,7 @@ mod epoch;
 mod error;
 mod filesystem;
 mod full;
-mod glob;
+pub mod glob;
 mod oci_layout;
 mod output;
 mod pack;
