@@ -12,6 +12,8 @@ pub trait Listing {
 
 /// Steps that one match may take; a pattern of nested repetitions would otherwise take for ever.
 const MAXIMUM_STEPS: u32 = 1_000_000;
+/// Longest pattern for one name that matches anything, in bytes: each of them may take a frame of the stack.
+const MAXIMUM_PATTERN: usize = 1024;
 
 /// Replaces variables, all of which are empty here, and refuses command substitution.
 /// Compat: Apptainer expands `%files` sources with an empty environment.
@@ -56,9 +58,10 @@ pub fn expand(pattern: &str, listing: &dyn Listing) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = vec![if absolute { b"/".to_vec() } else { Vec::new() }];
     for component in split_components(pattern) {
         found = found.into_iter().flat_map(|base| descend(&base, &component, listing)).collect();
+        // Each `**` comes to a directory by all ways that lead there.
+        found.sort();
+        found.dedup();
     }
-    found.sort();
-    found.dedup();
     if found.is_empty() { vec![literal] } else { found }
 }
 
@@ -148,10 +151,10 @@ fn unescape(pattern: &[u8]) -> Vec<u8> {
     result
 }
 
-/// Whether one name matches one component.
+/// Whether one name matches one component; a component of more than 1024 bytes matches nothing.
 pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let mut steps = 0;
-    match_here(pattern, name, &mut steps)
+    pattern.len() <= MAXIMUM_PATTERN && match_here(pattern, name, &mut steps)
 }
 
 fn match_here(pattern: &[u8], name: &[u8], steps: &mut u32) -> bool {
@@ -284,5 +287,36 @@ mod tests {
     fn hostile_repetition_ends() {
         let pattern = b"+(+(+(a|aa)|aa)|a)b";
         assert!(!matches(pattern, &[b'a'; 200]));
+    }
+    #[test]
+    fn very_long_patterns_do_not_exhaust_the_stack() {
+        for part in ["*", "@(", "@()", "?()", "a", "?", "*(a|"] {
+            let pattern = part.repeat(500_000);
+            assert!(!matches(pattern.as_bytes(), &[b'a'; 255]), "{part}");
+            let longest = &pattern.as_bytes()[..MAXIMUM_PATTERN];
+            assert_eq!(matches(longest, &[b'a'; 255]), part == "*", "{part}");
+        }
+    }
+
+    /// A row of directories named `d`, a hundred deep.
+    struct Deep;
+
+    impl Listing for Deep {
+        fn names(&self, directory: &[u8]) -> Vec<Vec<u8>> {
+            if directory.len() < 200 { vec![b"d".to_vec()] } else { Vec::new() }
+        }
+
+        fn exists(&self, path: &[u8]) -> bool {
+            self.is_directory(path)
+        }
+
+        fn is_directory(&self, path: &[u8]) -> bool {
+            path.split(|byte| *byte == b'/').all(|name| matches!(name, b"" | b"d"))
+        }
+    }
+
+    #[test]
+    fn repeated_descents_find_each_directory_once() {
+        assert_eq!(expand("/**/**/**/**/**/**", &Deep).len(), 101);
     }
 }
