@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Members of an archive that holds images.
 const MAXIMUM_MEMBERS: usize = 1 << 20;
+/// Longest name of a member or of what it links to, in bytes; those of blobs and documents have a few hundred.
+const MAXIMUM_NAME: usize = 1024;
 /// Links from member to member that are followed.
 const MAXIMUM_HOPS: usize = 8;
 
@@ -146,14 +148,14 @@ impl Container {
     }
 }
 
-fn index(file: File) -> Result<HashMap<String, Member>, tar::Error> {
+fn index(file: impl Read + Seek) -> Result<HashMap<String, Member>, tar::Error> {
     let mut reader = tar::Reader::seeking(file);
     let mut members = HashMap::new();
     while let Some(entry) = reader.next_entry()? {
-        let Some(name) = std::str::from_utf8(&entry.header.path).ok().and_then(|name| normalise("", name)) else {
+        let text = |name: &[u8]| String::from_utf8(name.to_vec()).ok().filter(|name| name.len() <= MAXIMUM_NAME);
+        let Some(name) = text(&entry.header.path).and_then(|name| normalise("", &name)) else {
             continue;
         };
-        let text = |target: &[u8]| String::from_utf8(target.to_vec()).ok();
         let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
         let member = match (&entry.header.kind, entry.offset) {
             (tar::Kind::File, Some(offset)) => Some(Member::Range { offset, length: entry.header.size }),
@@ -192,4 +194,27 @@ fn normalise(directory: &str, name: &str) -> Option<String> {
 
 pub(super) fn shorten(name: &str) -> String {
     name.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Xattrs;
+
+    #[test]
+    fn members_whose_names_are_too_long_for_an_image_are_passed_over() {
+        let mut writer = tar::Writer::new(Vec::new());
+        let long = "n".repeat(MAXIMUM_NAME + 1);
+        for (path, kind) in [
+            (long.as_str(), tar::Kind::File),
+            ("link", tar::Kind::Symlink(long.clone().into_bytes())),
+            (&long[1..], tar::Kind::File),
+        ] {
+            let (path, xattrs) = (path.into(), Xattrs::new());
+            let header = tar::Header { path, kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, xattrs, size: 0 };
+            writer.append(&header, &mut io::empty()).unwrap();
+        }
+        let members = index(io::Cursor::new(writer.finish().unwrap())).unwrap();
+        assert_eq!(members.into_keys().collect::<Vec<_>>(), [&long[1..]]);
+    }
 }
