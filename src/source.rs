@@ -26,6 +26,23 @@ impl SourceFile {
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         (line, before[start..].chars().count() + 1)
     }
+
+    /// Lines, from 1, of offsets that mostly ascend: one pass over the text.
+    pub fn lines(&self, offsets: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let (mut at, mut line) = (0, 1);
+        let bytes = self.text.as_bytes();
+        let mut lines = Vec::new();
+        for offset in offsets {
+            let offset = offset.min(bytes.len());
+            if offset < at {
+                (at, line) = (0, 1);
+            }
+            line += bytes[at..offset].iter().filter(|byte| **byte == b'\n').count();
+            at = offset;
+            lines.push(line);
+        }
+        lines
+    }
 }
 
 /// A byte range of a [`SourceFile`].

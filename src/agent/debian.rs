@@ -99,7 +99,7 @@ pub enum DebianError {
     Release { url: String, cause: ReleaseError },
     #[error("{url}: it is not UTF-8 text")]
     NotText { url: String },
-    #[error("cannot read the keyring {path}: {cause}", path = path.display())]
+    #[error("cannot read the keyring {path}: {cause}; --keyring FILE names another", path = path.display())]
     Keyring { path: PathBuf, cause: String },
     #[error(
         "there is no keyring to check {url} with: install the distribution's archive keyring (debian-archive-keyring, ubuntu-keyring) \

@@ -26,6 +26,8 @@ pub struct ScriptFailure {
     /// `exit status 2`, or the signal.
     pub status: String,
     pub duration: Duration,
+    /// Where the command stands, when that can be told.
+    pub command_place: Option<String>,
     /// The last command that the shell traced.
     pub command: Option<String>,
     pub last_lines: Vec<String>,
@@ -101,7 +103,10 @@ fn failed_script(failure: &ScriptFailure) -> String {
         failure.duration.as_secs_f64()
     );
     if let Some(command) = &failure.command {
-        text.push_str(&format!("\n  command: {command}"));
+        match &failure.command_place {
+            Some(place) => text.push_str(&format!("\n  command ({place}): {command}")),
+            None => text.push_str(&format!("\n  command: {command}")),
+        }
     }
     if !failure.last_lines.is_empty() {
         text.push_str("\n  last lines:");

@@ -13,6 +13,7 @@ mod error;
 mod filesystem;
 mod full;
 pub mod glob;
+mod locate;
 mod oci_layout;
 mod output;
 mod pack;
@@ -208,6 +209,7 @@ impl Options {
             .filter(|(name, _)| name != "TERM" && !name.to_ascii_lowercase().ends_with("_proxy"))
             .chain(self.epoch.map(|epoch| (script::EPOCH.to_owned(), epoch.to_string())))
             .collect();
+        options.test_environment = Some(script::digest_for_test(&self.environment));
         options
     }
 }

@@ -355,7 +355,7 @@ impl Performer<'_> {
         binds: Vec<sandbox::Bind>,
     ) -> Result<(), BuildError> {
         let job = Job {
-            subject: Subject { section, place: self.place(step) },
+            subject: Subject { section, place: self.place(step), script: None },
             argv,
             script,
             environment: script::post_environment(&[]),
@@ -437,7 +437,7 @@ impl Performer<'_> {
     }
 
     fn run_on_host(&mut self, step: &Step, section: &'static str, script: &Script) -> Result<(), BuildError> {
-        let subject = Subject { section, place: self.place(step) };
+        let subject = Subject { section, place: self.place(step), script: Some(script) };
         self.info(format!("Running {} scriptlet", section.trim_start_matches('%')));
         let rootfs = match &self.root {
             Some(root) => root.clone(),
@@ -466,7 +466,7 @@ impl Performer<'_> {
         let mut environment = script::post_environment(&self.options.environment);
         environment.extend(self.options.epoch.map(|epoch| (script::EPOCH.into(), epoch.to_string().into())));
         let job = Job {
-            subject: Subject { section: "%post", place: self.place(step) },
+            subject: Subject { section: "%post", place: self.place(step), script: Some(script) },
             argv,
             script: Some(("/.post.script", script.body.clone().into_bytes())),
             environment,
@@ -489,17 +489,11 @@ impl Performer<'_> {
         self.push(step, Held::inline(layer))
     }
 
-    fn test(&mut self, step: &Step, _script: &Script) -> Result<(), BuildError> {
+    fn test(&mut self, step: &Step, script: &Script) -> Result<(), BuildError> {
         self.info("Running testscript".to_owned());
-        let mut environment = script::post_environment(&[]);
-        environment.retain(|(name, _)| name == "PATH" || name == "HOME");
-        for (name, value) in &self.options.environment {
-            if !environment.iter().any(|(known, _)| known == name) {
-                environment.push((name.clone(), value.clone()));
-            }
-        }
+        let environment = script::test_environment(&self.options.environment);
         let job = Job {
-            subject: Subject { section: "%test", place: self.place(step) },
+            subject: Subject { section: "%test", place: self.place(step), script: Some(script) },
             argv: vec!["/.singularity.d/test".to_owned()],
             script: None,
             environment,

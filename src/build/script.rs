@@ -2,14 +2,17 @@
 
 use super::error::ScriptFailure;
 use super::filesystem::{Filesystem, copy_root_metadata, new_directory};
+use super::locate::locate;
 use super::{BuildError, Engine, OnFail, Options, full};
 use crate::definition::Script;
+use crate::digest::Digest;
 use crate::disk::{self, ScanOptions};
 use crate::sandbox::{self, Bind, Ending, Outcome, Root, Run, StandardInput};
 use crate::skeleton::script_argv;
 use crate::store::{Contents, Held, Ownership};
 use crate::tree::{Change, Layer, Tree};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// `PATH` of scripts (facts §7.4).
@@ -26,6 +29,8 @@ pub struct Subject<'a> {
     pub section: &'a str,
     /// `app.def:12`.
     pub place: String,
+    /// What its commands are looked for in.
+    pub script: Option<&'a Script>,
 }
 
 /// One program to run on a filesystem.
@@ -72,6 +77,47 @@ pub fn passed(caller: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
         }
     }
     found
+}
+
+/// What `%test` sees: a path and a home that exist in the image, and the rest of the caller's environment (facts §7.5).
+pub fn test_environment(caller: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    let mut environment = post_environment(&[]);
+    environment.retain(|(name, _)| name == "PATH" || name == "HOME");
+    let given = |(name, _): &&(OsString, OsString)| name != "PATH" && name != "HOME";
+    environment.extend(caller.iter().filter(given).cloned());
+    environment
+}
+
+/// Identifies what a test sees, without the variables that are another in every session and that a test of an image does not ask for.
+pub fn digest_for_test(caller: &[(OsString, OsString)]) -> Digest {
+    const SESSION: [&str; 13] = [
+        "_",
+        "COLUMNS",
+        "DISPLAY",
+        "LINES",
+        "LS_COLORS",
+        "MAIL",
+        "OLDPWD",
+        "PWD",
+        "SHLVL",
+        "TERM",
+        "WAYLAND_DISPLAY",
+        "WINDOWID",
+        "XAUTHORITY",
+    ];
+    let is_of_session = |name: &str| {
+        SESSION.contains(&name)
+            || ["SSH_", "XDG_", "DBUS_", "SIFBUILD_"].iter().any(|prefix| name.starts_with(prefix))
+            || name.to_ascii_lowercase().ends_with("_proxy")
+    };
+    let seen = test_environment(caller);
+    let mut lines: Vec<Vec<u8>> = seen
+        .iter()
+        .filter(|(name, _)| !is_of_session(&name.to_string_lossy()))
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat())
+        .collect();
+    lines.sort();
+    Digest::of(&lines.concat())
 }
 
 /// Runs a job; what it changed is a new layer, whose contents lie below `work`. `None` for a read-only run.
@@ -237,9 +283,13 @@ fn describe(subject: &Subject<'_>, outcome: Outcome, kept: Option<PathBuf>, engi
             Err(_) => format!("signal {signal}"),
         },
     };
+    let location =
+        subject.script.zip(outcome.last_command.as_deref()).and_then(|(script, command)| locate(script, command));
+    let name = subject.place.rsplit_once(':').map_or("", |(name, _)| name);
     ScriptFailure {
         section: subject.section.to_owned(),
-        place: subject.place.clone(),
+        place: location.map_or_else(|| subject.place.clone(), |found| format!("{name}:{}", found.section)),
+        command_place: location.map(|found| format!("{name}:{}", found.command)),
         status,
         duration: outcome.duration,
         command: outcome.last_command,

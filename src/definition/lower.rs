@@ -133,6 +133,7 @@ fn append(slot: &mut Option<Script>, script: Script, has_arguments: bool) {
         None => *slot = Some(script),
         Some(known) => {
             known.body.push_str(&script.body);
+            known.lines.extend(script.lines);
             if has_arguments {
                 known.arguments = script.arguments;
             }
@@ -145,8 +146,8 @@ fn script(report: &Report<'_>, section: &Section, body: &[Line]) -> Script {
     let end = body.last().map_or(section.head.end, |line| line.content.end);
     let span = report.span(section.head.start..end);
     let arguments = section.line.rest.clone().map(|rest| text[rest].to_owned()).unwrap_or_default();
-    let line = report.source.position(report.span(section.head.clone()).start).0 + 1;
-    Script { arguments, body: body_text(text, body), span, line }
+    let lines = report.source.lines(body.iter().map(|line| report.span(line.content.clone()).start));
+    Script { arguments, body: body_text(text, body), span, lines }
 }
 
 /// Lines as the runtime gets them: without carriage returns, each with its newline.

@@ -147,8 +147,9 @@ pub struct Script {
     pub body: String,
     /// Section line and body in the source.
     pub span: Span,
-    /// Line of the source (from 1) that the body's first line stands on.
-    pub line: usize,
+    /// Of each line of the body, the line of the source (from 1) that it stands on. A repeated section has gaps; what is not of the source
+    /// has the line of what it was made from.
+    pub lines: Vec<usize>,
 }
 
 /// One `%files` block.

@@ -60,7 +60,10 @@ fn drops_leading_comments_from_the_stored_text() {
 fn reads_scripts_verbatim_with_a_newline_at_the_end() {
     let stage = stage(&format!("{HEAD}%post -c /bin/bash # x\n  a\n\n# b\n%runscript\r\n  c\r\n\tdone"));
     let post = stage.post.as_ref().unwrap();
-    assert_eq!((post.arguments.as_str(), post.body.as_str(), post.line), ("-c /bin/bash # x", "  a\n\n# b\n", 4));
+    assert_eq!(
+        (post.arguments.as_str(), post.body.as_str(), post.lines.as_slice()),
+        ("-c /bin/bash # x", "  a\n\n# b\n", &[4, 5, 6][..])
+    );
     assert_eq!(body(&stage.runscript), "  c\n\tdone\n");
 }
 

@@ -18,6 +18,7 @@ pub use step::{Action, AppFile, HostFile, Reuse, Step, StepId};
 
 use crate::arch::Arch;
 use crate::definition::{Definition, Stage};
+use crate::digest::Digest;
 use crate::pins::Pins;
 use std::collections::BTreeMap;
 
@@ -47,6 +48,8 @@ pub struct PlanOptions {
     pub binds: Vec<String>,
     /// What scripts see of the caller's environment, beyond what is the same in every build.
     pub environment: BTreeMap<String, String>,
+    /// Of all that `%test` sees of the caller's environment: it may hold secrets, which no key may show.
+    pub test_environment: Option<Digest>,
 }
 
 impl PlanOptions {
@@ -60,6 +63,7 @@ impl PlanOptions {
             network: Network::Host,
             binds: Vec::new(),
             environment: BTreeMap::new(),
+            test_environment: None,
         }
     }
 }

@@ -198,6 +198,9 @@ impl Order<'_> {
         let mut document = self.continued("test", Some(state));
         self.set_metadata(&mut document, number);
         self.set_surroundings(&mut document);
+        if let Some(digest) = &self.options.test_environment {
+            document.set("test-environment", digest.to_string());
+        }
         let reuse = self.reuse(document);
         self.add(number, "test", script.span, vec![metadata], Action::Test { script: script.clone() }, reuse)
     }

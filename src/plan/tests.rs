@@ -18,7 +18,7 @@ fn at(line: usize) -> Span {
 }
 
 fn script(line: usize, body: &str) -> Option<Script> {
-    Some(Script { arguments: String::new(), body: body.to_owned(), span: at(line), line: line + 1 })
+    Some(Script { arguments: String::new(), body: body.to_owned(), span: at(line), lines: vec![line + 1] })
 }
 
 fn entry(source: &str, destination: &str, line: usize) -> FileEntry {
@@ -164,7 +164,7 @@ fn reuses_everything_when_sections_move_to_other_lines() {
         stage.span = at(50);
         for script in [&mut stage.post, &mut stage.test, &mut stage.environment].into_iter().flatten() {
             script.span = at(60);
-            script.line = 61;
+            script.lines = vec![61];
         }
         stage.files[0].entries[0].span = at(70);
     };

@@ -29,7 +29,10 @@ fn find_one(file: &str, flags: &[&str], name: Option<&str>, uid: u32) -> Result<
     // The name service may know ranges that the files lack.
     let output = Command::new("getsubids").args(flags).arg(&user).stdin(Stdio::null()).output();
     let listed = output.map(|output| parse_listing(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default();
-    choose(&listed).ok_or_else(|| format!("{file} has no range for {user}"))
+    choose(&listed).ok_or_else(|| {
+        let flag = if file.ends_with("subgid") { "--add-subgids" } else { "--add-subuids" };
+        format!("{file} has no range for {user}; an administrator gives one with `usermod {flag} 100000-165535 {user}`")
+    })
 }
 
 /// Reads `user:start:count` lines of one user, given by name or number; other lines are passed over.

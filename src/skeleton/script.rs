@@ -49,14 +49,21 @@ pub fn post_script(stage: &Stage) -> Option<Script> {
                 arguments: String::new(),
                 body: String::new(),
                 span: place.as_ref().map_or(stage.span, |script| script.span),
-                line: place.map_or(1, |script| script.line),
+                lines: Vec::new(),
             }
         }
     };
     for app in stage.apps.iter().filter(|app| has_place(app)) {
         let root = word(&format!("/scif/apps/{}", app.name));
         let body = app.install.as_ref().map_or("", |install| install.body.as_str());
-        script.body.push_str(&format!("\ncd /\n. {root}/scif/env/01-base.sh\n\ncd {root}\n{body}\n\ncd /\n"));
+        let own = app.install.as_ref().map_or(&[][..], |install| &install.lines);
+        let before = format!("\ncd /\n. {root}/scif/env/01-base.sh\n\ncd {root}\n");
+        let first = own.first().copied().unwrap_or(1);
+        let begin = script.body.lines().count();
+        script.lines.resize(begin, first);
+        script.lines.extend(std::iter::repeat_n(first, before.lines().count()));
+        script.lines.extend(own);
+        script.body.push_str(&format!("{before}{body}\n\ncd /\n"));
     }
     (!script.body.trim().is_empty()).then_some(script)
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 fn script(body: &str) -> Option<Script> {
-    Some(Script { arguments: String::new(), body: body.to_owned(), span: Span::default(), line: 1 })
+    Some(Script { arguments: String::new(), body: body.to_owned(), span: Span::default(), lines: vec![1] })
 }
 
 fn with_arguments(arguments: &str, body: &str) -> Script {

@@ -205,14 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_told_with_both_digests_and_the_file() {
-        let (file, mut blob) = blob(b"content", Compression::None, b"content");
+    fn a_changed_byte_is_told_with_both_digests() {
+        let (_file, mut blob) = blob(b"content", Compression::None, b"content");
         blob.digest = Some(Digest::of(b"other"));
         assert_eq!(
             failure(blob.open().unwrap()),
             format!(
-                "{}: the layer {} is corrupt: its bytes have the digest {}",
-                file.path().display(),
+                "the layer {} is corrupt: its bytes have the digest {}",
                 Digest::of(b"other"),
                 Digest::of(b"content")
             )
@@ -235,7 +234,7 @@ mod tests {
         assert!(failure(blob.open().unwrap()).ends_with("is cut off after 12 of 100 bytes"));
         blob.file = "/does/not/exist".into();
         let message = blob.open().err().unwrap().to_string();
-        assert!(message.starts_with("/does/not/exist: the layer sha256:"), "{message}");
+        assert!(message.starts_with("the layer sha256:"), "{message}");
     }
 
     #[test]

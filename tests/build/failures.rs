@@ -13,12 +13,32 @@ fn a_failing_post_is_told_with_line_command_status_and_last_lines() {
     let outcome = place.fail("x.sif", &definition, &[]);
     assert_eq!(outcome.code, Some(3), "{}", outcome.text);
     let (_, message) = outcome.text.split_once("ERROR:").expect("the error is told");
-    for expected in ["%post", "x.def:3", "42", "command: ", "sh -c", "words of the failure", "--on-fail shell"] {
+    for expected in [
+        "%post",
+        "%post failed (x.def:3)",
+        "42",
+        "command (x.def:5): ",
+        "sh -c",
+        "words of the failure",
+        "--on-fail shell",
+    ] {
         assert!(message.contains(expected), "{expected} in {message}");
     }
     assert!(!outcome.text.lines().any(|line| line == "never"), "{}", outcome.text);
     assert_eq!(names(&place), ["base.tar", "layout", "x.def"], "no target, nothing half made");
     assert_eq!(fs::read_dir(place.store().join("1/work")).map_or(0, Iterator::count), 0, "no work is left");
+}
+
+#[test]
+fn a_failing_command_in_a_repeated_section_is_told_with_its_own_line() {
+    let place = Place::new();
+    let definition = format!("{BASE}%post\n  echo one\n%labels\n  A b\n%post\n  echo two\n  cat /absent\n");
+    let outcome = place.fail("x.sif", &definition, &[]);
+    assert!(outcome.text.contains("%post failed (x.def:7)"), "{}", outcome.text);
+    assert!(outcome.text.contains("command (x.def:9): cat /absent"), "{}", outcome.text);
+    let definition = format!("{BASE}%post\n  true\n%appinstall tool\n  echo here\n  cat /absent\n");
+    let outcome = place.fail("x.sif", &definition, &[]);
+    assert!(outcome.text.contains("command (x.def:7): cat /absent"), "{}", outcome.text);
 }
 
 #[test]

@@ -5,6 +5,9 @@
 mod base;
 mod failures;
 mod image;
+#[allow(dead_code)]
+#[path = "../debian/mirror.rs"]
+mod mirror;
 mod place;
 mod refusals;
 mod registry;

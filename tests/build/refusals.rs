@@ -1,11 +1,14 @@
 //! Bad input and bad hosts: what a person is told.
 
 use super::base;
+use super::mirror::{Key, Mirror, Package};
 use super::place::{Outcome, Place, SINGLE_USER, is_root};
+use super::server::{Registry, copy_image};
 use super::walk::BASE;
 use std::fmt::Write;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 /// The error, without what ran before, behind its exit code.
 fn told(place: &Place, outcome: &Outcome) -> String {
@@ -79,6 +82,18 @@ fn cases() -> Vec<Case> {
         ("a layer that leaves the root", layout("escape"), &[], leave_the_root),
         ("a SIF that is cut off", local("cut.sif"), &[], cut_a_sif),
         ("text instead of an image", local("text.sif"), &[], |place| place.write("text.sif", "no image at all\n")),
+        ("a squashfs that is cut off", local("cut.squashfs"), &[], cut_a_squashfs),
+        ("a SIF of nothing but its header", local("header.sif"), &[], |place| {
+            place.succeed(&["sif", "new", "header.sif"]);
+        }),
+        ("an archive that is not there", "Bootstrap: oci-archive\nFrom: absent.tar:t\n".to_owned(), &[], nothing),
+        (
+            "a tag that the archive does not have",
+            "Bootstrap: oci-archive\nFrom: base.tar:other\n".to_owned(),
+            &[],
+            nothing,
+        ),
+        ("a text for an archive", "Bootstrap: oci-archive\nFrom: text.sif\n".to_owned(), &[], nothing),
         ("no image at all", local("absent.sif"), &[], nothing),
         ("no From", "Bootstrap: docker\n".to_owned(), &[], nothing),
         ("a file that is not there", base("%files\n  absent.txt /opt/\n"), &[], nothing),
@@ -146,6 +161,97 @@ fn cut_a_sif(place: &Place) {
     place.write("cut.sif", &bytes[..bytes.len() / 2]);
 }
 
+/// The squashfs of an image, without its second half.
+fn cut_a_squashfs(place: &Place) {
+    let sif = sifbuild::sif::reader::Sif::read(fs::File::open(place.file("whole.sif")).unwrap()).unwrap();
+    let (partition, _) = sif.primary_partition().unwrap();
+    let (start, size) = (partition.offset as usize, partition.size as usize);
+    let bytes = fs::read(place.file("whole.sif")).unwrap();
+    place.write("cut.squashfs", &bytes[start..start + size / 2]);
+}
+
+#[test]
+fn what_a_registry_refuses_or_does_not_have_is_told() {
+    let place = Place::new();
+    let (open, closed) = (Registry::start(&place.file("open"), false), Registry::start(&place.file("closed"), true));
+    let layout = format!("oci:{}:t", place.file("layout").display());
+    copy_image(&[], &layout, &format!("docker://{}/org/app:1.0", open.host));
+    let mut text = String::new();
+    for (name, host, from, flags) in [
+        ("a tag that is not there", &open.host, "org/app:2.0", &[][..]),
+        ("an image that is not there", &open.host, "org/other:1.0", &[]),
+        (
+            "no image of that digest",
+            &open.host,
+            "org/app@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            &[],
+        ),
+        ("no login", &closed.host, "org/app:1.0", &[]),
+        (
+            "a wrong password",
+            &closed.host,
+            "org/app:1.0",
+            &["--docker-username", "bob", "--docker-password", "guessed"],
+        ),
+    ] {
+        let definition = format!("Bootstrap: docker\nRegistry: {host}\nFrom: {from}\n");
+        let outcome = place.fail("x.sif", &definition, &[&["--no-https"], flags].concat());
+        assert!(!outcome.text.contains("guessed"), "{}", outcome.text);
+        let _ = writeln!(text, "== {name}\n{}", told(&place, &outcome).replace(host.as_str(), "REGISTRY"));
+    }
+    insta::assert_snapshot!(without_numbers(&text));
+}
+
+#[test]
+fn a_bad_debian_mirror_is_told() {
+    let place = Place::new();
+    let (key, other) = (Key::new(), Key::new());
+    let good = Mirror::new(&key);
+    let changed = Mirror::new(&key);
+    changed.edit("dists/testing/InRelease", |text| text.replace("Label: test", "Label: evil"));
+    let expired = Mirror::with(&key, &Package::usual(), "Valid-Until: Sat, 01 Feb 2020 10:00:00 UTC\n");
+    let damaged = Mirror::new(&key);
+    damaged.damage(&damaged.by_hash_index());
+    let (public, strange) = (key.public(), other.public());
+    let (public, strange) = (public.to_str().unwrap(), strange.to_str().unwrap());
+    let mut text = String::new();
+    for (name, mirror, suite, include, keyring) in [
+        ("an expired release", &expired, "testing", "", public),
+        ("a release that was changed", &changed, "testing", "", public),
+        ("a key that is not in the keyring", &good, "testing", "", strange),
+        ("a keyring that is not there", &good, "testing", "", "absent.gpg"),
+        ("a keyring that is none", &good, "testing", "", "x.def"),
+        ("a suite that is not there", &good, "absent", "", public),
+        ("a package that is not there", &good, "testing", "Include: tol\n", public),
+        ("a damaged index", &damaged, "testing", "", public),
+    ] {
+        let definition = format!("Bootstrap: debootstrap\nOSVersion: {suite}\nMirrorURL: {}\n{include}", mirror.url());
+        let outcome = place.fail("x.sif", &definition, &["--arch", "amd64", "--keyring", keyring]);
+        let told = told(&place, &outcome).replace(&mirror.url(), "MIRROR").replace(keyring, "KEYRING");
+        let _ = writeln!(text, "== {name}\n{}", told.replace(&key.fingerprint, "KEY"));
+    }
+    insta::assert_snapshot!(without_numbers(&text));
+}
+
+#[test]
+fn a_user_without_a_range_is_told() {
+    let Some(place) = Place::of_user(SINGLE_USER) else { return };
+    let outcome = place.fail("x.sif", &format!("{BASE}%post\n  true\n"), &["--id-mode", "range"]);
+    let mut text = format!("== a range is asked for\n{}\n", told(&place, &outcome));
+    let key = Key::new();
+    let mirror = Mirror::new(&key);
+    for path in [key.public().parent().unwrap(), &mirror.path("")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let definition = format!("Bootstrap: debootstrap\nOSVersion: testing\nMirrorURL: {}\n", mirror.url());
+    let public = key.public();
+    let outcome = place.fail("x.sif", &definition, &["--arch", "amd64", "--keyring", public.to_str().unwrap()]);
+    let _ = writeln!(text, "== a Debian base\n{}", told(&place, &outcome));
+    let outcome = place.fail("x.sif", &format!("{BASE}%post\n  chown 5:60 /etc/passwd\n"), &[]);
+    let _ = writeln!(text, "== a script that gives a file away\n{}", told(&place, &outcome));
+    insta::assert_snapshot!(without_sizes(&text));
+}
+
 #[test]
 fn an_unreachable_registry_is_told() {
     let place = Place::new();
@@ -175,7 +281,7 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     let place = Place::new();
     place.write("noise", noise(3 << 20));
     place.write("x.def", "Bootstrap: scratch\n%files\n  noise /noise\n");
-    place.write("post.def", format!("{BASE}%post\n  cat /bin/busybox /bin/busybox /bin/busybox > /much\n"));
+    place.write("post.def", format!("{BASE}%post\n  sleep 1\n  cat /bin/busybox /bin/busybox /bin/busybox > /much\n"));
     let mut text = String::new();
     for (name, directory, options, arguments) in [
         ("the target's disk is full", "full", "size=1m", &["full/x.sif", "x.def"][..]),

@@ -109,3 +109,21 @@ fn kept_blocks_change_no_byte() {
     assert!(place.bytes("w.sif", &text, &flags) == first, "an image without kept blocks is another");
     assert_eq!(blocks().len(), kept.len());
 }
+
+#[test]
+fn a_test_runs_again_when_the_environment_that_it_sees_changes() {
+    let place = Place::new();
+    place.write("x.def", format!("{BASE}%test\n  echo \"saw $SEEN\"\n"));
+    let build = |environment: &[(&str, &str)]| {
+        let mut command = place.command(&[], &["build", "--force", "x.sif", "x.def"]);
+        command.envs(environment.iter().copied());
+        let outcome = place.outcome(command);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+        outcome.text
+    };
+    assert!(build(&[("SEEN", "secret-one")]).contains("saw secret-one"));
+    assert!(build(&[("SEEN", "secret-one"), ("SHLVL", "7"), ("TERM", "dumb")]).contains("test: reused"));
+    assert!(build(&[("SEEN", "two")]).contains("saw two"));
+    let found = std::process::Command::new("grep").args(["-r", "secret-one"]).arg(place.store()).output().unwrap();
+    assert!(found.stdout.is_empty(), "no value is kept: {}", String::from_utf8_lossy(&found.stdout));
+}
