@@ -84,7 +84,7 @@ pub struct BuildArguments {
     /// Directory for what is kept between builds
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Directory for work in flight
+    /// Where a build that keeps nothing (--disable-cache) works
     #[arg(long, value_name = "DIR")]
     pub tmpdir: Option<PathBuf>,
     /// Ask no network
@@ -94,11 +94,13 @@ pub struct BuildArguments {
     /// Talk plain HTTP to registries
     #[arg(long, alias = "nohttps")]
     pub no_https: bool,
+    /// User for the registry
     #[arg(long, value_name = "USER")]
     pub docker_username: Option<String>,
     #[arg(long, value_name = "PASSWORD", hide = true)]
     pub docker_password: Option<String>,
-    #[arg(long, hide = true)]
+    /// Ask at the terminal for the registry's user and password
+    #[arg(long)]
     pub docker_login: bool,
     /// Socket of the Docker (or podman) service, for docker-daemon:
     #[arg(long, value_name = "URL")]

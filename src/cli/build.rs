@@ -2,7 +2,7 @@
 
 use super::arguments::{BuildArguments, IdModeChoice, OnFail};
 use super::progress::Terminal;
-use super::{GlobalArguments, exit, exit_code, render_error, session};
+use super::{GlobalArguments, exit, exit_code, login, render_error, session};
 use crate::agent::{debian, docker, local};
 use crate::arch::Arch;
 use crate::build::{self, BuildError, Connections, Engine, Form, Options};
@@ -30,7 +30,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    fn usage(text: impl Into<String>) -> Stop {
+    pub fn usage(text: impl Into<String>) -> Stop {
         Stop { text: text.into(), code: exit::USAGE }
     }
 }
@@ -83,6 +83,9 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     arguments.fill(&variable);
     refuse_or_accept(&arguments, terminal)?;
     let definition = read_definition(&arguments, terminal)?;
+    if arguments.docker_login {
+        login::ask(&mut arguments.docker_username, &mut arguments.docker_password)?;
+    }
     let mut options = options(&arguments)?;
     // Invariant: no thread has been started yet; a user namespace can only be entered by a single one.
     let id_mode = enter(&arguments, build::executes(&definition, arguments.notest), terminal)?;
@@ -132,11 +135,6 @@ fn refuse_or_accept(arguments: &BuildArguments, terminal: &dyn Observer) -> Resu
             accepted.nv || accepted.nvccli || accepted.rocm,
             "--nv, --nvccli and --rocm",
             "no host library enters the sandbox; run the GPU tests with the finished image",
-        ),
-        (
-            arguments.docker_login,
-            "--docker-login",
-            "nothing is asked for; set DOCKER_USERNAME and DOCKER_PASSWORD, or use `docker login` or `podman login`",
         ),
         (accepted.remote, "--remote", "there is no remote builder; build locally without it"),
         (

@@ -5,6 +5,7 @@ mod build;
 pub mod cache;
 pub mod check;
 pub mod inspect;
+mod login;
 mod plan;
 mod progress;
 mod session;

@@ -4,6 +4,7 @@
 
 mod base;
 mod failures;
+mod flags;
 mod image;
 #[allow(dead_code)]
 #[path = "../debian/mirror.rs"]

@@ -1,6 +1,7 @@
-//! `--on-fail shell` at a real terminal.
+//! What only a real terminal shows: `--on-fail shell`, and questions.
 
 use super::place::{Place, RANGE_USER, has};
+use super::server::{LOGIN, Registry, copy_image};
 use super::walk::BASE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
@@ -14,6 +15,7 @@ use std::os::unix::fs::fchown;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+const SHELL: &[&str] = &["--on-fail", "shell"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A build at a terminal of its own.
@@ -27,13 +29,13 @@ struct Session {
 }
 
 impl Session {
-    fn start(place: &Place, definition: &str) -> Session {
+    fn start(place: &Place, definition: &str, flags: &[&str]) -> Session {
         place.write("x.def", definition);
         let terminal = openpty(None, None).unwrap();
         // The user's own, as at a login.
         let owner = place.user().map(|user| user.uid.as_raw());
         fchown(&terminal.slave, owner, None).unwrap();
-        let arguments = ["build", "--on-fail", "shell", "x.sif", "x.def"];
+        let arguments = [&["build"], flags, &["x.sif", "x.def"]].concat();
         let mut command = place.command(&["setsid", "--ctty", "--wait"], &arguments);
         let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
         let child = command.env("TERM", "dumb").stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
@@ -75,7 +77,7 @@ fn left_running(place: &Place) -> usize {
 }
 
 fn a_shell_after_a_failure(place: &Place) {
-    let mut session = Session::start(place, &format!("{BASE}%post\n  echo state > /left\n  exit 42\n"));
+    let mut session = Session::start(place, &format!("{BASE}%post\n  echo state > /left\n  exit 42\n"), SHELL);
     let before = session.settings();
     session.expect("this is a shell in the state that it left");
     session.expect("# ");
@@ -106,7 +108,7 @@ fn a_shell_after_a_failure(place: &Place) {
 }
 
 fn a_shell_that_is_killed(place: &Place) {
-    let mut session = Session::start(place, &format!("{BASE}%post\n  exit 42\n"));
+    let mut session = Session::start(place, &format!("{BASE}%post\n  exit 42\n"), SHELL);
     let before = session.settings();
     session.expect("# ");
     session.say("echo ready-$((1 + 1))\n");
@@ -150,4 +152,37 @@ fn a_shell_in_the_failed_state_works_for_a_user_with_a_range() {
     let Some(place) = Place::of_user(RANGE_USER) else { return };
     a_shell_after_a_failure(&place);
     a_shell_that_is_killed(&place);
+}
+
+#[test]
+fn a_registrys_login_is_asked_for() {
+    let place = Place::new();
+    let registry = Registry::start(&place.file("registry"), true);
+    let source = format!("oci:{}:t", place.file("layout").display());
+    copy_image(&["--dest-creds", LOGIN], &source, &format!("docker://{}/org/app:1.0", registry.host));
+    let definition = format!("Bootstrap: docker\nRegistry: {}\nFrom: org/app:1.0\n", registry.host);
+    let (user, password) = LOGIN.split_once(':').unwrap();
+    let mut session = Session::start(&place, &definition, &["--no-https", "--docker-login"]);
+    let before = session.settings();
+    session.expect("Enter Docker Username: ");
+    session.say(&format!("{user}\n"));
+    session.expect("Enter Docker Password: ");
+    session.say(&format!("{password}x\x7f\n"));
+    assert_eq!(session.child.wait().unwrap().code(), Some(0), "{}", session.seen);
+    session.expect("Build complete");
+    assert!(!session.seen.contains(password), "{}", session.seen);
+    assert_eq!(session.settings(), before, "the terminal is as it was");
+
+    // The target is there now.
+    let mut session = Session::start(&place, &definition, &["--no-https", "--docker-login"]);
+    session.expect("Do you want to overwrite it? [y/N] ");
+    session.say("y\n");
+    session.expect("Enter Docker Username: ");
+    session.say(&format!("{user}\n"));
+    session.expect("Enter Docker Password: ");
+    session.say("s\x03");
+    assert_eq!(session.child.wait().unwrap().code(), Some(130), "{}", session.seen);
+    assert_eq!(session.settings(), before, "the terminal is as it was");
+    let outcome = place.fail("y.sif", &definition, &["--no-https", "--docker-login"]);
+    assert!(outcome.text.contains("SIFBUILD_DOCKER_USERNAME"), "{}", outcome.text);
 }
