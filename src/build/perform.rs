@@ -1,35 +1,25 @@
 //! Performing a plan: what must run, runs; what is stored, is taken.
 
+mod base;
+mod results;
+
 use super::copy::{Copy, CopyOptions, StageFiles};
 use super::filesystem::{Filesystem, new_directory};
-use super::output::{self, Finishing, Form, Output};
-use super::pin::oci_source;
+use super::output::{self, Finishing, Output};
 use super::script::{self, Job, Subject};
 use super::{BuildError, Engine, Options, full};
-use crate::agent::docker::DockerPin;
-use crate::agent::{ImageBase, busybox, debian, docker, local, oci};
-use crate::arch::Arch;
-use crate::archive::layer::Dialect;
-use crate::deb::pin::DebianPin;
-use crate::definition::{Bootstrap, Definition, FileEntry, Script, Stage};
-use crate::digest::Digest;
-use crate::event::{Event, Task};
+use crate::definition::{Definition, FileEntry, Script, Stage};
+use crate::event::Event;
 use crate::oci::config::ImageConfig;
-use crate::oci::reference::Reference;
 use crate::pins::BasePin;
 use crate::plan::{Action, AppFile, Decision, HostFile, Plan, Step, Verdict};
 use crate::sandbox::{self, WorkDirectory};
 use crate::skeleton::{self, OciRuntime};
 use crate::store::{Contents, Held, StoreError};
 use crate::tree::{Layer, Node};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Where the script that configures a Debian base lies while it runs.
-const CONFIGURE: &str = "/.sifbuild-configure";
-/// File beside a base's result that keeps the configuration of an OCI image.
-const CONFIG: &str = "oci-config.json";
 
 /// One stage in the making.
 #[derive(Default)]
@@ -108,39 +98,6 @@ impl Performer<'_> {
         Ok(())
     }
 
-    /// Takes the filesystem after `step` from the store: all layers of its chain.
-    fn recall(&mut self, step: &Step) -> Result<(), BuildError> {
-        let Some(key) = step.key() else { return Ok(()) };
-        if matches!(step.action, Action::Test { .. }) {
-            return Ok(());
-        }
-        let mut work = Work::default();
-        for key in self.engine.store.chain(&key.0)? {
-            let held = self.engine.store.recall(&key)?.ok_or_else(|| StoreError::Read {
-                subject: format!("the stored result {key}"),
-                cause: "it was removed while this build was planned; build again".to_owned(),
-            })?;
-            if let Some(bytes) = self.engine.store.attachment(&key, CONFIG) {
-                work.config_object = Some(bytes);
-            }
-            work.filesystem.push(held)?;
-            work.filesystem.chain.push(key);
-        }
-        if self.begins_with_oci(step.stage) {
-            work.config = work.config_object.as_deref().and_then(kept_config);
-        }
-        self.stages[step.stage] = work;
-        Ok(())
-    }
-
-    /// Whether the stage's base is an OCI image, whose configuration the skeleton needs.
-    fn begins_with_oci(&self, stage: usize) -> bool {
-        let is_oci = |step: &Step| {
-            matches!(&step.action, Action::Base { pin: BasePin::Docker { .. } | BasePin::OciLayout { .. } })
-        };
-        self.plan.steps.iter().any(|step| step.stage == stage && is_oci(step))
-    }
-
     fn act(&mut self, step: &Step) -> Result<(), BuildError> {
         match &step.action {
             Action::Pre { script } => self.run_on_host(step, "%pre", script),
@@ -182,168 +139,6 @@ impl Performer<'_> {
     /// Adds a layer that is cheap to make again; it reaches the store only together with a script that ran on it.
     fn push(&mut self, step: &Step, held: Held) -> Result<(), BuildError> {
         self.stages[step.stage].filesystem.push(held)
-    }
-
-    fn base(&mut self, step: &Step, pin: &BasePin) -> Result<(), BuildError> {
-        let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
-        let blobs = self.engine.store.blobs();
-        let bootstrap = &self.stage(step).bootstrap;
-        match (pin, bootstrap) {
-            (BasePin::Docker { reference, manifest }, _) => {
-                let pin = DockerPin {
-                    reference: Reference::parse(reference).map_err(|error| fault(error.to_string()))?,
-                    manifest_digest: manifest.clone(),
-                    platform_digest: manifest.clone(),
-                };
-                let registry = self.engine.registry()?;
-                let image = docker::provide(&pin, &registry, &blobs, self.options.concurrency, self.engine.observer)
-                    .map_err(|error| fault(error.to_string()))?;
-                self.oci_base(step, image)
-            }
-            (
-                BasePin::OciLayout { manifest, .. },
-                Bootstrap::Oci(base)
-                | Bootstrap::OciArchive(base)
-                | Bootstrap::DockerArchive(base)
-                | Bootstrap::DockerDaemon(base),
-            ) => {
-                let (target, source) = (self.options.target(), oci_source(bootstrap, base));
-                let context = oci::Context {
-                    target: &target,
-                    work: &self.place,
-                    docker_host: self.options.docker_host.as_deref(),
-                };
-                let image = oci::open(&source, context).map_err(|error| fault(error.to_string()))?;
-                if image.manifest_digest != *manifest {
-                    return Err(fault(format!("{} changed while it was built from; build again", image.name)));
-                }
-                self.oci_base(step, image)
-            }
-            (BasePin::Local { path, kind, digest }, _) => {
-                let base = local::provide(&self.options.directory.join(path), *kind, digest, &self.engine.digests)
-                    .map_err(|error| fault(error.to_string()))?;
-                self.stages[step.stage].config_object = base.oci_config;
-                self.push(step, base.held)
-            }
-            (BasePin::Busybox { url, digest }, _) => {
-                let layer =
-                    busybox::provide(url, digest, &blobs, self.time()).map_err(|error| fault(error.to_string()))?;
-                self.push(step, Held::inline(layer))?;
-                let argv = busybox::INSTALL.map(str::to_owned).to_vec();
-                self.run_in_sandbox(step, "the installation of busybox", argv, None, Vec::new())
-            }
-            (BasePin::Debian { lines }, _) => self.debian(step, lines),
-            (BasePin::Scratch, _) => Ok(()),
-            (pin, _) => Err(fault(format!("the lock file answers with a base of the kind {}", pin.agent()))),
-        }?;
-        let executes = super::executes(self.definition, self.options.notest);
-        let is_archive = |held: &Held| matches!(held.contents, Contents::Archive(..));
-        let archives = self.stages[step.stage].filesystem.layers.iter().any(is_archive);
-        match pin {
-            BasePin::Scratch => Ok(()),
-            _ if archives && !executes && self.plan.stages.len() == 1 && self.options.form == Form::Sif => {
-                self.stream_base(step)
-            }
-            _ if archives || executes => self.keep_base(step),
-            _ => Ok(()),
-        }
-    }
-
-    /// Nothing is executed: the base's files go from their archives into the image, once, and touch no disk between.
-    fn stream_base(&mut self, step: &Step) -> Result<(), BuildError> {
-        let work = &mut self.stages[step.stage];
-        let offset = Output::roomy_offset(self.definition, work.config_object.as_ref().map_or(0, Vec::len));
-        let mut output = Output::begin(self.options, offset, self.engine.store)?;
-        output.stream(&mut work.filesystem, self.engine)?;
-        self.output = Some(output);
-        Ok(())
-    }
-
-    fn oci_base(&mut self, step: &Step, image: ImageBase) -> Result<(), BuildError> {
-        let (named, wanted) = (&image.config.architecture, self.options.arch);
-        if !named.is_empty() && Arch::parse(named) != Some(wanted) {
-            let cause =
-                format!("{} is an image for {named}, but {wanted} is built; --arch {named} takes it", image.name);
-            return Err(BuildError::Base { place: self.place(step), cause });
-        }
-        let work = &mut self.stages[step.stage];
-        work.config_object = Some(image.config.marshal().into_bytes());
-        work.config = Some(image.config);
-        for blob in image.layers {
-            work.filesystem.layers.push(Held::archive(blob, Dialect::Oci));
-        }
-        Ok(())
-    }
-
-    /// Writes the base out once, as one directory, for all builds on it.
-    fn keep_base(&mut self, step: &Step) -> Result<(), BuildError> {
-        let root = new_directory(&self.place, "base")?;
-        let observer = self.engine.observer;
-        let mut done = 0;
-        let mut progress = |size| {
-            done += size;
-            observer.observe(Event::Progress { task: Task::Unpack, subject: "base".to_owned(), done, total: None });
-        };
-        let work = &mut self.stages[step.stage];
-        let mut layers = std::mem::take(&mut work.filesystem.layers);
-        let index = crate::store::check_out(&mut layers, &root, self.engine.ownership(), &mut progress)?;
-        observer.observe(Event::ProgressFinished { task: Task::Unpack, subject: "base".to_owned() });
-        work.filesystem = Filesystem::default();
-        let config = work.config_object.clone();
-        let held = Held { layer: index, contents: Contents::Directory(root.clone()) };
-        self.remember(step, held, &root, config.as_deref())
-    }
-
-    /// Keeps the newest layer and everything below it that is not kept yet, so that the chain can be recalled.
-    fn remember(&mut self, step: &Step, held: Held, root: &Path, config: Option<&[u8]>) -> Result<(), BuildError> {
-        let (Some(key), Some(document)) = (step.key(), step.document()) else { return self.push(step, held) };
-        let chain = self.keep_below(step)?;
-        let Some(chain) = chain else { return self.push(step, held) };
-        let attachments: Vec<(&str, &[u8])> = config.iter().map(|bytes| (CONFIG, *bytes)).collect();
-        let kept = self.engine.store.remember(&key.0, &document.write(), &held.layer, root, &chain, &attachments)?;
-        let filesystem = &mut self.stages[step.stage].filesystem;
-        filesystem.push(kept)?;
-        filesystem.chain.push(key.0.clone());
-        Ok(())
-    }
-
-    /// Layers between the last kept one and the top are kept under keys that follow from the step's own.
-    fn keep_below(&mut self, step: &Step) -> Result<Option<Vec<Digest>>, BuildError> {
-        let Some(key) = step.key() else { return Ok(None) };
-        let store = self.engine.store;
-        let filesystem = &mut self.stages[step.stage].filesystem;
-        for number in filesystem.chain.len()..filesystem.layers.len() {
-            let Contents::Directory(root) = filesystem.layers[number].contents.clone() else { return Ok(None) };
-            let document = format!("action part\nnumber {number}\nof {}\n", key.0);
-            let own = Digest::of(document.as_bytes());
-            let kept = store.remember(&own, &document, &filesystem.layers[number].layer, &root, &[], &[])?;
-            filesystem.layers[number] = kept;
-            filesystem.chain.push(own);
-        }
-        Ok(Some(filesystem.chain.clone()))
-    }
-
-    fn debian(&mut self, step: &Step, lines: &[String]) -> Result<(), BuildError> {
-        let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
-        if self.engine.id_mode == crate::plan::IdMode::Single {
-            let cause = "a Debian base needs more than one user id, because its packages give files to several users; have an administrator run \
-                `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (package uidmap), or begin from an OCI image of Debian";
-            return Err(fault(cause.to_owned()));
-        }
-        let pin = DebianPin::parse(lines).map_err(|error| fault(error.to_string()))?;
-        let blobs = self.engine.store.blobs();
-        let base = debian::provide(&pin, &blobs, &self.place, self.engine.fetch()?, self.engine.observer)
-            .map_err(|error| fault(error.to_string()))?;
-        self.info(format!("Configuring {} packages of Debian's {}", pin.packages.len(), pin.codename));
-        self.stages[step.stage].filesystem.layers.push(Held::archive(base.layer, Dialect::Plain));
-        let binds = base.mounts.into_iter().map(|mount| sandbox::Bind {
-            source: mount.host,
-            destination: mount.target.into(),
-            read_only: true,
-        });
-        let argv = vec!["/bin/sh".to_owned(), CONFIGURE.to_owned()];
-        let script = Some((CONFIGURE, base.script.into_bytes()));
-        self.run_in_sandbox(step, "the configuration of the Debian packages", argv, script, binds.collect())
     }
 
     fn run_in_sandbox(
@@ -571,31 +366,5 @@ fn runtime(config: &ImageConfig) -> OciRuntime {
         cmd: config.cmd.clone(),
         env: config.env.clone(),
         labels: (!config.labels.is_empty()).then(|| config.labels.clone()),
-    }
-}
-
-/// The configuration of an image from its member `config`, which is what is kept of it.
-fn kept_config(bytes: &[u8]) -> Option<ImageConfig> {
-    let inner: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    let whole = serde_json::json!({
-        "architecture": "", "os": "linux", "config": inner, "rootfs": {"type": "layers", "diff_ids": []},
-    });
-    crate::oci::config::parse(whole.to_string().as_bytes()).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kept_configuration_says_what_the_image_said() {
-        let bytes = br#"{"Env":["A=b"],"Entrypoint":["/x"],"Cmd":["y"],"Labels":{"k":"v"}}"#;
-        let config = kept_config(bytes).unwrap();
-        assert_eq!(
-            (config.env, config.entrypoint, config.cmd),
-            (vec!["A=b".to_owned()], vec!["/x".to_owned()], vec!["y".to_owned()])
-        );
-        assert_eq!(config.labels["k"], "v");
-        assert!(kept_config(b"no JSON").is_none());
     }
 }
