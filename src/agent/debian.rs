@@ -4,32 +4,32 @@
 //! Two functions, as every agent: [`pin`] asks which packages make up the base, [`provide`] brings them. The decisions are
 //! in [`crate::deb`]. Source: facts §2.8.
 
+mod error;
 mod host;
 mod provide;
+mod release;
 
+pub use error::DebianError;
 pub use provide::{DebianBase, Mount, ProvideError, provide};
 
 use crate::arch::Arch;
 use crate::archive::compress::detecting_decoder;
 use crate::deb::base::is_merged;
-use crate::deb::cleartext::{Cleartext, CleartextError};
-use crate::deb::index::{self, IndexError, Package};
-use crate::deb::pin::{DebianPin, PinError, Variant};
-use crate::deb::release::{IndexFile, Release, ReleaseError};
-use crate::deb::select::{Choice, SelectError, select};
-use crate::deb::signature::{Keyring, SignatureError};
+use crate::deb::index::{self, Package};
+use crate::deb::pin::{DebianPin, Variant};
+use crate::deb::release::IndexFile;
+use crate::deb::select::{Choice, select};
 use crate::definition::DebianBase as Header;
 use crate::digest::Digest;
 use crate::event::{Event, Observer};
 use crate::fetch::FetchError;
 use crate::fetch::http::{Fetch, Request, parse_url};
 use crate::fetch::retry;
+use release::Signed;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Bytes of an `InRelease`, `Release` or `Release.gpg` file.
-const MAXIMUM_RELEASE: u64 = 16 << 20;
 /// Bytes of a package index as it is downloaded, and unpacked.
 const MAXIMUM_INDEX: u64 = 256 << 20;
 const MAXIMUM_UNPACKED_INDEX: u64 = 512 << 20;
@@ -78,57 +78,6 @@ impl Options {
         }
         self
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum DebianError {
-    #[error("OSVersion {0:?} is not the name of a release, like bookworm or stable")]
-    BadSuite(String),
-    #[error(
-        "there is no mirror for {suite}: the header has no MirrorURL, SIFBUILD_DEBIAN_MIRROR is not set, and this host's apt \
-         configuration names none; add a line like `MirrorURL: http://HOST/debian`"
-    )]
-    NoMirror { suite: String },
-    #[error("the mirror has no release {suite}: {cause}")]
-    NoRelease { suite: String, cause: FetchError },
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error("{url} {cause}")]
-    Cleartext { url: String, cause: CleartextError },
-    #[error("{url} {cause}")]
-    Release { url: String, cause: ReleaseError },
-    #[error("{url}: it is not UTF-8 text")]
-    NotText { url: String },
-    #[error("cannot read the keyring {path}: {cause}; --keyring FILE names another", path = path.display())]
-    Keyring { path: PathBuf, cause: String },
-    #[error(
-        "there is no keyring to check {url} with: install the distribution's archive keyring (debian-archive-keyring, ubuntu-keyring) \
-         or name one with --keyring FILE"
-    )]
-    NoKeyring { url: String },
-    #[error("{url} is not trusted: {cause}; keyrings: {keyrings}; name another with --keyring FILE")]
-    Signature { url: String, cause: SignatureError, keyrings: String },
-    #[error(
-        "{url} has expired: it was valid until {date}; the mirror is out of date or is kept back, or this machine's clock is wrong; \
-         --ignore-valid-until accepts it"
-    )]
-    Expired { url: String, date: String },
-    #[error("{url} is the release {found}, but {suite} was asked for")]
-    OtherSuite { url: String, suite: String, found: String },
-    #[error("{suite} has no {what} {name}; it has {available}")]
-    Absent { suite: String, what: &'static str, name: String, available: String },
-    #[error(
-        "{url} is not the file that the signed release lists: {what} {found}, but {wanted} was promised; the mirror is being updated or damaged"
-    )]
-    WrongIndex { url: String, what: &'static str, wanted: String, found: String },
-    #[error("{url} cannot be unpacked: {cause}")]
-    Unpack { url: String, cause: io::Error },
-    #[error("{url}: {cause}")]
-    Index { url: String, cause: IndexError },
-    #[error(transparent)]
-    Select(#[from] SelectError),
-    #[error("the kept answer {path} is damaged: {cause}; remove it", path = path.display())]
-    Answer { path: PathBuf, cause: PinError },
 }
 
 /// Asks a mirror which packages make up the base. Nothing is taken from it that its signature does not vouch for.
@@ -188,20 +137,6 @@ pub fn pin(
     Ok(answer)
 }
 
-/// A release whose signature is good.
-struct Signed {
-    mirror: String,
-    release: Release,
-    digest: Digest,
-    signers: Vec<String>,
-}
-
-impl Signed {
-    fn codename(&self, suite: &str) -> String {
-        if self.release.codename.is_empty() { suite.to_owned() } else { self.release.codename.clone() }
-    }
-}
-
 struct Asker<'a> {
     options: &'a Options,
     suite: String,
@@ -212,107 +147,6 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// Tries the one mirror that was named, or those of the host in turn until one has the suite.
-    fn find_release(&self, mirror_url: Option<&str>) -> Result<Signed, DebianError> {
-        let named = mirror_url
-            .or(self.options.mirror.as_deref())
-            .map(|url| host::Mirror { url: url.trim().trim_end_matches('/').to_owned(), keyrings: Vec::new() });
-        let mirrors = match named {
-            Some(mirror) => vec![mirror],
-            None => host::mirrors(&self.options.host_root, &self.suite),
-        };
-        let mut last = None;
-        for mirror in &mirrors {
-            match self.fetch_release(mirror) {
-                Ok(signed) => return Ok(signed),
-                Err(error @ (DebianError::NoRelease { .. } | DebianError::Fetch(_))) => last = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| DebianError::NoMirror { suite: self.suite.clone() }))
-    }
-
-    fn fetch_release(&self, mirror: &host::Mirror) -> Result<Signed, DebianError> {
-        let folder = format!("{}/dists/{}", mirror.url, self.suite);
-        let url = format!("{folder}/InRelease");
-        let (url, text, signed, signature) = match self.get(&url, MAXIMUM_RELEASE) {
-            Ok(bytes) => {
-                let text = String::from_utf8(bytes).map_err(|_| DebianError::NotText { url: url.clone() })?;
-                let split =
-                    Cleartext::split(&text).map_err(|cause| DebianError::Cleartext { url: url.clone(), cause })?;
-                let signed = split.signed_bytes();
-                (url, split.text, signed, split.signature.into_bytes())
-            }
-            Err(error) if is_absent(&error) => {
-                let url = format!("{folder}/Release");
-                let bytes = self
-                    .get(&url, MAXIMUM_RELEASE)
-                    .map_err(|cause| DebianError::NoRelease { suite: self.suite.clone(), cause })?;
-                let signature = self.get(&format!("{url}.gpg"), MAXIMUM_RELEASE)?;
-                let text = String::from_utf8(bytes).map_err(|_| DebianError::NotText { url: url.clone() })?;
-                (url, text.clone(), text.into_bytes(), signature)
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let signers = self.verify(&url, mirror, &signed, &signature)?;
-        let release = Release::parse(&text).map_err(|cause| DebianError::Release { url: url.clone(), cause })?;
-        self.check(&url, &release)?;
-        Ok(Signed { mirror: mirror.url.clone(), release, digest: Digest::of(text.as_bytes()), signers })
-    }
-
-    fn verify(
-        &self,
-        url: &str,
-        mirror: &host::Mirror,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<Vec<String>, DebianError> {
-        let named = if self.options.keyrings.is_empty() { &mirror.keyrings } else { &self.options.keyrings };
-        let paths = if named.is_empty() { host::keyrings(&self.options.host_root) } else { named.clone() };
-        let mut keyring = Keyring::new();
-        let mut fault = None;
-        for path in &paths {
-            let added = std::fs::read(path)
-                .map_err(|error| error.to_string())
-                .and_then(|bytes| keyring.add(&bytes).map_err(|error| error.to_string()));
-            if let Err(cause) = added {
-                if !named.is_empty() {
-                    return Err(DebianError::Keyring { path: path.clone(), cause });
-                }
-                fault = Some(DebianError::Keyring { path: path.clone(), cause });
-            }
-        }
-        if keyring.is_empty() {
-            return Err(fault.unwrap_or_else(|| DebianError::NoKeyring { url: url.to_owned() }));
-        }
-        keyring.verify(signed, signature, self.now).map_err(|cause| {
-            let keyrings = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-            DebianError::Signature { url: url.to_owned(), cause, keyrings }
-        })
-    }
-
-    fn check(&self, url: &str, release: &Release) -> Result<(), DebianError> {
-        match &release.valid_until {
-            Some((until, date)) if *until < self.now && !self.options.ignore_valid_until => {
-                return Err(DebianError::Expired { url: url.to_owned(), date: date.clone() });
-            }
-            Some((until, date)) if *until < self.now => {
-                self.observer.observe(Event::Warning(format!("{url} has expired on {date}; accepted as asked")));
-            }
-            _ => {}
-        }
-        // A signed release of another suite, put in this one's place, would take the base back in time.
-        let names = [release.suite.as_str(), release.codename.as_str()];
-        if names.iter().any(|name| !name.is_empty()) && !names.contains(&self.suite.as_str()) {
-            let found = names.iter().filter(|name| !name.is_empty()).copied().collect::<Vec<_>>().join(" or ");
-            return Err(DebianError::OtherSuite { url: url.to_owned(), suite: self.suite.clone(), found });
-        }
-        if !release.architectures.is_empty() && !release.architectures.iter().any(|name| name == self.architecture) {
-            return Err(self.absent("architecture", self.architecture, &release.architectures));
-        }
-        Ok(())
-    }
-
     fn absent(&self, what: &'static str, name: &str, available: &[String]) -> DebianError {
         DebianError::Absent { suite: self.suite.clone(), what, name: name.to_owned(), available: available.join(", ") }
     }
