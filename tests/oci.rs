@@ -228,7 +228,7 @@ fn blob_path(base: &ImageBase, number: usize) -> PathBuf {
 }
 
 #[test]
-fn damaged_layers_are_told_by_digest_and_file() {
+fn damaged_layers_are_told_by_digest() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     make_image(at);
@@ -243,10 +243,7 @@ fn damaged_layers_are_told_by_digest_and_file() {
     fs::write(&file, &changed).unwrap();
     let error = read_layer(base.layers[0].open_tar().unwrap(), Dialect::Oci, &mut |_, _| Ok(())).unwrap_err();
     let expected = base.layers[0].digest.clone().unwrap();
-    let message = format!(
-        "the archive cannot be read: {}: the layer {expected} is corrupt: its bytes have the digest",
-        file.display()
-    );
+    let message = format!("the archive cannot be read: the layer {expected} is corrupt: its bytes have the digest");
     assert!(error.to_string().starts_with(&message), "{error}");
 
     let mut broken = good.clone();

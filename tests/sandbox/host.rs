@@ -237,7 +237,7 @@ fn chroot(host: &Host, mode: &str) {
     let directory = host.directory(mode, "chroot");
     // A chroot whose root is no mount point: a directory with what a program needs, bound below it.
     let script = "cd \"$0\"; for d in usr bin sbin lib lib64 proc dev tmp; do if [ -e /$d ]; then mkdir -p c/$d; \
-                  mount --rbind /$d c/$d; fi; done; exec chroot c \"$@\"";
+                  mount --rbind /$d c/$d; fi; done; PATH=$PATH:/usr/sbin:/sbin exec chroot c \"$@\"";
     let prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, directory.to_str().unwrap()];
     let output = host.command(mode, "refused", &directory, &prefix).output().unwrap();
     assert!(text(&output).contains("in a chroot"), "{}", text(&output));
@@ -246,8 +246,14 @@ fn chroot(host: &Host, mode: &str) {
 fn newuidmap(host: &Host, mode: &str) {
     let directory = host.directory(mode, "newuidmap");
     let output = host.command(mode, "refused_range", &directory, &["env", "PATH=/nonexistent"]).output().unwrap();
-    let expected = if mode == "range" { "newuidmap is not installed" } else { "has no range for" };
-    assert!(text(&output).contains(expected), "{}", text(&output));
+    let told = |expected: &str| text(&output).contains(expected);
+    let good = match mode {
+        "range" => told("newuidmap is not installed"),
+        // This process's own user may have a range or not.
+        "auto" => told("newuidmap is not installed") || told("has no range for"),
+        _ => told("has no range for"),
+    };
+    assert!(good, "{}", text(&output));
 }
 
 fn names(directory: &Path) -> Vec<String> {

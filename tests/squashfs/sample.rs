@@ -335,3 +335,10 @@ pub fn command(package: &str, line: &str, paths: &[&Path]) -> String {
     let words = words(line, paths);
     run(package, &words.iter().map(OsString::as_os_str).collect::<Vec<_>>())
 }
+
+/// Whether this process is root; where a CI system runs it must be.
+pub fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    assert!(root || std::env::var_os("CI").is_none(), "owners, devices and mounts are tested as root: sudo tests/run");
+    root
+}

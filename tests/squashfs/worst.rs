@@ -1,7 +1,7 @@
 //! Shapes at the limits, and what must not change the bytes.
 
 use crate::sample::{
-    CODECS, Sample, assert_same, command, describe_directory, describe_image, everything, noise, prose,
+    CODECS, Sample, assert_same, command, describe_directory, describe_image, everything, is_root, noise, prose,
 };
 use sifbuild::squashfs::{Compression, Image, Options, WriteError, Writer, dump};
 use sifbuild::tree::{InodeId, Kind, Metadata, Tree};
@@ -97,6 +97,9 @@ fn a_directory_of_seventy_thousand_names_is_indexed() {
     assert!(
         String::from_utf8(listing).unwrap().lines().any(|line| line.starts_with("/large ") && line.contains(" index="))
     );
+    if !is_root() {
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
     let (file, root) = (directory.path().join("image"), directory.path().join("root"));
     std::fs::write(&file, image).unwrap();
