@@ -157,7 +157,12 @@ fn make_node(place: &Path, kind: u32, device: u64) -> Result<(), StoreError> {
 pub fn set_metadata(place: &Path, metadata: &Metadata, link: bool, ownership: Ownership) -> Result<(), StoreError> {
     let owner = std::os::unix::fs::lchown(place, Some(metadata.uid), Some(metadata.gid));
     if ownership == Ownership::Real {
-        owner.map_err(at("cannot set the owner of", place))?;
+        let (uid, gid) = (metadata.uid, metadata.gid);
+        owner.map_err(|cause| match cause.raw_os_error() {
+            // The kernel's word for an id that the user namespace does not have.
+            Some(libc::EINVAL) => StoreError::Owner { path: place.to_path_buf(), uid, gid },
+            _ => at("cannot set the owner of", place)(cause),
+        })?;
     }
     if !link {
         let mode = Permissions::from_mode(u32::from(metadata.mode));

@@ -40,6 +40,12 @@ use std::time::SystemTime;
 pub enum StoreError {
     #[error("{action} {path}: {cause}", path = path.display())]
     Path { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error(
+        "the image gives {path} to user {uid} and group {gid}, which lie beyond the ids that this user has; a longer range in /etc/subuid and \
+         /etc/subgid, or root, has them",
+        path = path.display()
+    )]
+    Owner { path: PathBuf, uid: u32, gid: u32 },
     #[error("the store's record {path} is damaged: {cause}; remove it with `sifbuild cache clean`", path = path.display())]
     Damaged { path: PathBuf, cause: String },
     #[error("the layers do not fit on each other: {0}")]

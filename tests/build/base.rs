@@ -42,7 +42,7 @@ fn member(path: &str, kind: Kind, mode: u16, body: &[u8]) -> Member {
 }
 
 impl Member {
-    fn owned(mut self, uid: u32, gid: u32) -> Member {
+    pub fn owned(mut self, uid: u32, gid: u32) -> Member {
         (self.header.uid, self.header.gid) = (uid, gid);
         self
     }

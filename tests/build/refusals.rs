@@ -2,7 +2,7 @@
 
 use super::base;
 use super::mirror::{Key, Mirror, Package};
-use super::place::{Outcome, Place, SINGLE_USER, is_root};
+use super::place::{Outcome, Place, RANGE_USER, SINGLE_USER, is_root};
 use super::server::{Registry, copy_image};
 use super::walk::BASE;
 use std::fmt::Write;
@@ -250,6 +250,19 @@ fn a_user_without_a_range_is_told() {
     let outcome = place.fail("x.sif", &format!("{BASE}%post\n  chown 5:60 /etc/passwd\n"), &[]);
     let _ = writeln!(text, "== a script that gives a file away\n{}", told(&place, &outcome));
     insta::assert_snapshot!(without_sizes(&text));
+}
+
+#[test]
+fn an_owner_beyond_the_range_is_told() {
+    let Some(place) = Place::of_user(RANGE_USER) else { return };
+    let layers =
+        [base::layers(), vec![base::archive(&[base::file("far", 0o644, b"far").owned(70_000, 70_001)])]].concat();
+    base::layout(&place.file("far-owner"), &layers);
+    let definition = "Bootstrap: oci\nFrom: far-owner:t\n";
+    let outcome = place.fail("x.sif", &format!("{definition}%post\n  true\n"), &[]);
+    insta::assert_snapshot!(told(&place, &outcome));
+    place.build("x.sif", definition, &[]);
+    assert_eq!(super::image::open(&place.file("x.sif")).owner("far"), "0644 70000:70001", "where nothing is executed");
 }
 
 #[test]
