@@ -1,6 +1,7 @@
 //! `sifbuild build`: from the command line to [`crate::build::build`], and its outcome to text and exit code.
 
 use super::arguments::{BuildArguments, IdModeChoice, OnFail};
+use super::binds::binds;
 use super::progress::Terminal;
 use super::{GlobalArguments, exit, exit_code, login, render_error, session};
 use crate::agent::{debian, docker, local};
@@ -15,7 +16,7 @@ use crate::fetch::http::{Client, ClientOptions};
 use crate::fetch::registry::configuration::Configuration;
 use crate::pins::Pins;
 use crate::plan::{self, Sections};
-use crate::sandbox::{self, Bind, IdMode, IdModeRequest};
+use crate::sandbox::{self, IdMode, IdModeRequest};
 use crate::squashfs::Compression;
 use crate::squashfs::format::is_block_size;
 use crate::store::Store;
@@ -260,7 +261,7 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         sections,
         arch,
         variant: platform_variant(arguments),
-        binds: binds(arguments)?,
+        binds: binds(&arguments.bind, &arguments.mount)?,
         on_fail: if arguments.on_fail == OnFail::Shell { build::OnFail::Shell } else { build::OnFail::Clean },
         keep_failed: arguments.keep_failed,
         disable_cache: arguments.disable_cache,
@@ -298,48 +299,6 @@ fn platform_variant(arguments: &BuildArguments) -> Option<String> {
     given.or(named).map(|text| {
         if text.starts_with(|digit: char| digit.is_ascii_digit()) { format!("v{text}") } else { text.to_owned() }
     })
-}
-
-/// `--bind` (commas separate) and `--mount`.
-fn binds(arguments: &BuildArguments) -> Result<Vec<Bind>, Stop> {
-    let mut binds = Vec::new();
-    for spec in arguments.bind.iter().flat_map(|specs| specs.split(',')).filter(|spec| !spec.is_empty()) {
-        let parts: Vec<&str> = spec.split(':').collect();
-        let (source, destination, read_only) = match parts.as_slice() {
-            [source] => (*source, *source, false),
-            [source, destination] => (*source, *destination, false),
-            [source, destination, "ro"] => (*source, *destination, true),
-            [source, destination, "rw"] => (*source, *destination, false),
-            _ => return Err(Stop::usage(format!("--bind {spec}: it is SOURCE[:DESTINATION[:ro|rw]]"))),
-        };
-        binds.push(bind(source, destination, read_only, spec)?);
-    }
-    for spec in arguments.mount.iter().filter(|spec| !spec.trim().is_empty()) {
-        let mut fields = std::collections::BTreeMap::new();
-        for field in spec.split(',') {
-            let (name, value) = field.split_once('=').unwrap_or((field, ""));
-            fields.insert(name.trim(), value.trim());
-        }
-        let get = |names: &[&str]| names.iter().find_map(|name| fields.get(name)).copied();
-        let (Some("bind"), Some(source), Some(destination)) =
-            (get(&["type"]), get(&["source", "src"]), get(&["destination", "dst", "target"]))
-        else {
-            return Err(Stop::usage(format!("--mount {spec}: it is type=bind,source=…,destination=…[,ro]")));
-        };
-        binds.push(bind(source, destination, get(&["ro", "readonly"]).is_some(), spec)?);
-    }
-    Ok(binds)
-}
-
-fn bind(source: &str, destination: &str, read_only: bool, spec: &str) -> Result<Bind, Stop> {
-    let source = std::path::absolute(source).map_err(|error| Stop::usage(format!("bind {spec}: {error}")))?;
-    if !source.exists() {
-        return Err(Stop::usage(format!("bind {spec}: {} does not exist on this host", source.display())));
-    }
-    if !destination.starts_with('/') {
-        return Err(Stop::usage(format!("bind {spec}: the destination must be an absolute path in the image")));
-    }
-    Ok(Bind { source, destination: PathBuf::from(destination), read_only })
 }
 
 /// Where nothing is executed, no namespace is needed; one is taken where it can be had, so that a sandbox gets its owners.

@@ -1,6 +1,7 @@
 //! The edge: command line, environment, clock and terminal. One file a command; errors become text only here.
 
 mod arguments;
+mod binds;
 mod build;
 pub mod cache;
 pub mod check;
