@@ -93,7 +93,8 @@ impl ImageConfig {
     /// The `config` member as Go marshals its struct, for `oci-config.json`: known members in the struct's order,
     /// empty ones left out, map keys sorted, `<`, `>` and `&` escaped.
     ///
-    /// Compat: Go's struct loses what it does not know (`Healthcheck`, `Shell`, `OnBuild`, …). Here that follows, as it came.
+    /// Compat: the rest follows as it came: Docker's `Healthcheck`, `Shell` and `OnBuild`, which Apptainer keeps too (in another place,
+    /// which JSON does not mind), and what nobody knows, which it loses.
     pub fn marshal(&self) -> String {
         const ORDER: [&str; 10] = [
             "User",

@@ -135,6 +135,7 @@ impl Scratch {
                 "Labels": {"from-base": "of the image", "markup": "<&>"},
                 "WorkingDir": "/srv",
                 "StopSignal": "SIGINT",
+                "Healthcheck": {"Test": ["NONE"]}, "Shell": ["/bin/sh"], "OnBuild": ["RUN x"],
             },
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
             "history": [{"created": "2001-09-09T01:46:40Z"}],
