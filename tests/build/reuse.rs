@@ -127,3 +127,34 @@ fn a_test_runs_again_when_the_environment_that_it_sees_changes() {
     let found = std::process::Command::new("grep").args(["-r", "secret-one"]).arg(place.store()).output().unwrap();
     assert!(found.stdout.is_empty(), "no value is kept: {}", String::from_utf8_lossy(&found.stdout));
 }
+
+#[test]
+fn builds_at_the_same_time_share_one_store() {
+    let place = Place::new();
+    let builds: Vec<_> = (0..4)
+        .map(|number| {
+            place.write(&format!("{number}.def"), definition("same", "1", "# c"));
+            let mut command = place.command(&[], &["build", &format!("{number}.sif"), &format!("{number}.def")]);
+            command.env("SOURCE_DATE_EPOCH", "1700000000");
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for build in builds {
+        let output = build.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let root = |number: u8| open(&place.file(&format!("{number}.sif"))).text("post");
+    assert!((0..4).all(|number| root(number) == "same\n"));
+    let mut command = place.command(&[], &["build", "again.sif", "0.def"]);
+    command.env("SOURCE_DATE_EPOCH", "1700000000");
+    let again = place.outcome(command).text;
+    assert!(again.contains("post: reused"), "{again}");
+    // Nothing is left of the builds that came second.
+    let modes: Vec<_> = std::fs::read_dir(place.store().join("1/steps")).unwrap().flatten().collect();
+    for mode in modes {
+        let drafts = std::fs::read_dir(mode.path()).unwrap().flatten();
+        let drafts: Vec<_> = drafts.filter(|entry| entry.file_name().to_string_lossy().starts_with(".draft")).collect();
+        assert!(drafts.is_empty(), "{drafts:?}");
+    }
+    assert_eq!(std::fs::read_dir(place.store().join("1/work")).unwrap().count(), 0);
+}
