@@ -15,4 +15,4 @@ mod writer;
 pub use compress::{Codec, CodecError, Compression};
 pub use kept::{Kept, KeptError, Segment};
 pub use reader::{BodyReader, Image, ReadAt, ReadError, Window};
-pub use writer::{BodyId, Options, SegmentBody, SegmentError, Summary, UnsupportedXattr, WriteError, Writer};
+pub use writer::{BodyId, Open, Options, SegmentBody, SegmentError, Summary, UnsupportedXattr, WriteError, Writer};

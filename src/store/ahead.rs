@@ -118,14 +118,16 @@ mod tests {
 
     #[test]
     fn the_thread_ends_with_the_reader() {
-        struct Endless(std::sync::Arc<()>);
+        struct Endless {
+            _alive: std::sync::Arc<()>,
+        }
         impl Read for Endless {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 Ok(buffer.len())
             }
         }
         let alive = std::sync::Arc::new(());
-        let mut reader = Ahead::new(Box::new(Endless(alive.clone()))).unwrap();
+        let mut reader = Ahead::new(Box::new(Endless { _alive: alive.clone() })).unwrap();
         reader.read_exact(&mut [0; 1000]).unwrap();
         drop(reader);
         while std::sync::Arc::strong_count(&alive) > 1 {

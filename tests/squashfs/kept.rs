@@ -74,7 +74,7 @@ fn check(image: &[u8], parts: &[Part]) {
     let image = Image::open(image).unwrap();
     for (number, part) in parts.iter().enumerate() {
         for (body, bytes) in part.bodies.iter().enumerate() {
-            let id = image.tree.get(&TreePath::parse(&format!("{number}-{body}")).unwrap());
+            let id = image.tree.get(&TreePath::parse(format!("{number}-{body}")).unwrap());
             assert_eq!(id.is_some(), part.visible[body]);
             let Some(id) = id else { continue };
             let mut found = Vec::new();

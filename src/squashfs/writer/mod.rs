@@ -15,7 +15,7 @@ mod inodes;
 mod output;
 mod segment;
 
-pub use segment::{SegmentBody, SegmentError};
+pub use segment::{Open, SegmentBody, SegmentError};
 
 use super::blocks::{Label, Pool, is_zero};
 use super::compress::{CodecError, Compression, Compressor};

@@ -17,7 +17,7 @@ pub struct SegmentBody {
 }
 
 /// Opens the body with this number in the segment, at an offset.
-pub(super) type Open<'a> = &'a dyn Fn(usize, u64) -> io::Result<Box<dyn Read + 'a>>;
+pub type Open<'a> = &'a dyn Fn(usize, u64) -> io::Result<Box<dyn Read + 'a>>;
 
 /// A segment that was not written, and at which of its bodies.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +44,10 @@ pub(super) struct Log {
 impl<W: Write + Seek> Writer<W> {
     /// Writes the visible ones of `bodies`, which are all that a layer has. Blocks are taken from `kept` where it has them. With `record`, the
     /// summary will tell where they are, so that they can be kept. `each` hears the size of every body that is done.
-    pub fn segment<'a>(
+    pub fn segment(
         &mut self,
         bodies: &[SegmentBody],
-        open: &'a dyn Fn(usize, u64) -> io::Result<Box<dyn Read + 'a>>,
+        open: Open<'_>,
         kept: Option<Arc<Kept>>,
         record: bool,
         each: &mut dyn FnMut(u64),
