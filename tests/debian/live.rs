@@ -7,6 +7,7 @@ use sifbuild::definition::DebianBase;
 use sifbuild::event::Silent;
 use sifbuild::fetch::http::{Client, ClientOptions};
 use sifbuild::source::{Span, Spanned};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,7 +24,8 @@ fn os_release(name: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap().trim_matches('"').to_owned()
 }
 
-fn bootstrap(work: &Path, blobs: &Path, include: &[&str]) -> PathBuf {
+/// The root, and the mirror and suite that it came from.
+fn bootstrap(work: &Path, blobs: &Path, include: &[&str]) -> (PathBuf, String, String) {
     let plain = |text: &str| Spanned::new(text.to_owned(), Span::default());
     let suite = std::env::var("SIFBUILD_TEST_SUITE").unwrap_or_else(|_| os_release("VERSION_CODENAME"));
     let header = DebianBase {
@@ -57,7 +59,7 @@ fn bootstrap(work: &Path, blobs: &Path, include: &[&str]) -> PathBuf {
     let log = run("unshare", &["--mount", "--pid", "--fork", "sh", "-c", &steps]);
     println!("configured after {:?}\n{log}", began.elapsed());
     std::fs::remove_dir(target).unwrap();
-    root
+    (root, pin.mirror, pin.suite)
 }
 
 #[test]
@@ -68,8 +70,14 @@ fn makes_the_base_that_debootstrap_makes() {
     let work = kept.unwrap_or_else(|| temporary.path().to_owned());
     let blobs = work.join("blobs");
     std::fs::create_dir_all(&blobs).unwrap();
-    let root = bootstrap(&work, &blobs, &["ca-certificates"]);
+    let (root, mirror, suite) = bootstrap(&work, &blobs, &["ca-certificates"]);
     let root_text = root.to_str().unwrap();
     assert_eq!(run("chroot", &[root_text, "dpkg", "--audit"]), "");
     run("chroot", &[root_text, "apt-get", "check"]);
+    let scratch = work.join("debootstrap");
+    let flags = ["--variant=minbase", "--include=ca-certificates", "--print-debs"];
+    let theirs = run("debootstrap", &[&flags[..], &[&suite, scratch.to_str().unwrap(), &mirror]].concat());
+    let theirs: BTreeSet<&str> = theirs.lines().last().unwrap_or_default().split_whitespace().collect();
+    let ours = run("chroot", &[root_text, "dpkg-query", "-W", "-f", "${Package}\n"]);
+    assert_eq!(ours.lines().collect::<BTreeSet<&str>>(), theirs);
 }
