@@ -109,6 +109,10 @@ fn a_copied_tree_scans_like_its_source() {
     copy_tree(&from, &to).unwrap();
     assert_eq!(lines(&from), lines(&to));
     assert_eq!(fs::read(to.join("a/file")).unwrap(), b"12345");
+    // A user cannot remove what lies in a directory that is not writable.
+    for place in [from, to] {
+        fs::set_permissions(place.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
 }
 
 #[test]
