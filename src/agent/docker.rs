@@ -34,6 +34,14 @@ pub struct DockerPin {
     pub platform_digest: Digest,
 }
 
+impl DockerPin {
+    /// An image that was chosen before: its reference and the digest of its own manifest.
+    pub fn chosen(reference: &str, manifest: &Digest) -> Result<DockerPin, ReferenceError> {
+        let (manifest_digest, platform_digest) = (manifest.clone(), manifest.clone());
+        Ok(DockerPin { reference: Reference::parse(reference)?, manifest_digest, platform_digest })
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
     #[error(transparent)]

@@ -1,12 +1,11 @@
 //! The time of an image that is to be the same on every run: that at which its base was made.
 
-use super::pin::oci_source;
+use super::pin::examine_oci;
 use super::{BuildError, Engine, Options};
 use crate::agent::docker::{self, DockerPin};
-use crate::agent::{local, oci};
+use crate::agent::local;
 use crate::deb::DebianPin;
 use crate::definition::{Bootstrap, Definition};
-use crate::oci::reference::Reference;
 use crate::pins::{BasePin, Pins};
 
 /// Of the last stage's base, in seconds since 1970; 0 where the base does not say.
@@ -22,11 +21,7 @@ pub fn of_base(
     let fault = |cause: String| BuildError::Base { place: definition.place(stage.span), cause };
     let found = match (&pin.base, &stage.bootstrap) {
         (BasePin::Docker { reference, manifest }, _) => {
-            let pin = DockerPin {
-                reference: Reference::parse(reference).map_err(|error| fault(error.to_string()))?,
-                manifest_digest: manifest.clone(),
-                platform_digest: manifest.clone(),
-            };
+            let pin = DockerPin::chosen(reference, manifest).map_err(|error| fault(error.to_string()))?;
             docker::created(&pin, &engine.registry()?, &engine.store.blobs(), engine.observer)
                 .map_err(|error| fault(error.to_string()))?
         }
@@ -36,16 +31,7 @@ pub fn of_base(
             | Bootstrap::OciArchive(base)
             | Bootstrap::DockerArchive(base)
             | Bootstrap::DockerDaemon(base),
-        ) => {
-            let work = tempfile::Builder::new()
-                .prefix("oci-")
-                .tempdir_in(engine.store.work())
-                .map_err(|error| fault(error.to_string()))?;
-            let (target, source) = (options.target(), oci_source(&stage.bootstrap, base));
-            let context =
-                oci::Context { target: &target, work: work.path(), docker_host: options.docker_host.as_deref() };
-            oci::open(&source, context).map_err(|error| fault(error.to_string()))?.config.created_at()
-        }
+        ) => examine_oci(&stage.bootstrap, base, engine, options).map_err(fault)?.config.created_at(),
         (BasePin::Local { path, kind, .. }, _) => {
             local::created(&options.directory.join(path), *kind).map_err(|error| fault(error.to_string()))?
         }

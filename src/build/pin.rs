@@ -3,7 +3,7 @@
 use super::copy::Host;
 use super::glob::{self};
 use super::{BuildError, Engine, Options};
-use crate::agent::{busybox, debian, docker, local, oci};
+use crate::agent::{ImageBase, busybox, debian, docker, local, oci};
 use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::pins::{BasePin, Pins, StagePins, question};
@@ -79,14 +79,7 @@ fn pin_base(
         | Bootstrap::OciArchive(base)
         | Bootstrap::DockerArchive(base)
         | Bootstrap::DockerDaemon(base) => {
-            let work = tempfile::Builder::new()
-                .prefix("oci-")
-                .tempdir_in(engine.store.work())
-                .map_err(|error| fault(error.to_string()))?;
-            let (target, source) = (options.target(), oci_source(&stage.bootstrap, base));
-            let context =
-                oci::Context { target: &target, work: work.path(), docker_host: options.docker_host.as_deref() };
-            let image = oci::open(&source, context).map_err(|error| fault(error.to_string()))?;
+            let image = examine_oci(&stage.bootstrap, base, engine, options).map_err(fault)?;
             Ok(BasePin::OciLayout { source: base.from.value.clone(), manifest: image.manifest_digest })
         }
         Bootstrap::Localimage(base) => {
@@ -129,6 +122,20 @@ pub fn oci_source(bootstrap: &Bootstrap, base: &FileBase) -> oci::Source {
         _ => oci::Transport::DockerDaemon,
     };
     oci::Source::parse(transport, base.from.value.trim())
+}
+
+/// Manifest and config of the image that an OCI agent's header names. Its layers may be gone: what had to be unpacked was removed again.
+pub fn examine_oci(
+    bootstrap: &Bootstrap,
+    base: &FileBase,
+    engine: &Engine<'_>,
+    options: &Options,
+) -> Result<ImageBase, String> {
+    let work = tempfile::Builder::new().prefix("oci-").tempdir_in(engine.store.work());
+    let work = work.map_err(|error| error.to_string())?;
+    let (target, source) = (options.target(), oci_source(bootstrap, base));
+    let context = oci::Context { target: &target, work: work.path(), docker_host: options.docker_host.as_deref() };
+    oci::open(&source, context).map_err(|error| error.to_string())
 }
 
 fn remedy(agent: &str) -> &'static str {

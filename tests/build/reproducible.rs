@@ -80,7 +80,7 @@ fn reproducible_takes_the_time_at_which_the_base_was_made() {
 
 /// `cargo test --test build -- --ignored debian`: needs the network and root.
 #[test]
-#[ignore = "needs root, the network and a Debian host; run it by name"]
+#[ignore = "needs root and the mirror of a Debian host: tests/run runs it"]
 fn a_debian_base_with_apt_get_gives_the_same_bytes_for_root_and_for_a_user() {
     let definition = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hello.def")).unwrap();
     let definition =

@@ -105,7 +105,7 @@ OSVersion: SUITE
 "#;
 
 #[test]
-#[ignore = "needs root, the network and a Debian host; run it by name"]
+#[ignore = "needs root and the mirror of a Debian host: tests/run runs it"]
 fn apptainer_runs_a_debian_base_with_a_package() {
     let Some(scratch) = scratch() else { return };
     let release = fs::read_to_string("/etc/os-release").unwrap();

@@ -63,7 +63,7 @@ fn bootstrap(work: &Path, blobs: &Path, include: &[&str]) -> (PathBuf, String, S
 }
 
 #[test]
-#[ignore = "needs root, the network and a Debian host; run it by name"]
+#[ignore = "needs root and the mirror of a Debian host: tests/run runs it"]
 fn makes_the_base_that_debootstrap_makes() {
     let kept = std::env::var_os("SIFBUILD_TEST_KEEP").map(PathBuf::from);
     let temporary = tempfile::tempdir().unwrap();

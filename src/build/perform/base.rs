@@ -12,7 +12,6 @@ use crate::build::pin::oci_source;
 use crate::deb::pin::DebianPin;
 use crate::definition::Bootstrap;
 use crate::event::{Event, Task};
-use crate::oci::reference::Reference;
 use crate::pins::BasePin;
 use crate::plan::Step;
 use crate::sandbox;
@@ -28,11 +27,7 @@ impl Performer<'_> {
         let bootstrap = &self.stage(step).bootstrap;
         match (pin, bootstrap) {
             (BasePin::Docker { reference, manifest }, _) => {
-                let pin = DockerPin {
-                    reference: Reference::parse(reference).map_err(|error| fault(error.to_string()))?,
-                    manifest_digest: manifest.clone(),
-                    platform_digest: manifest.clone(),
-                };
+                let pin = DockerPin::chosen(reference, manifest).map_err(|error| fault(error.to_string()))?;
                 let registry = self.engine.registry()?;
                 let image = docker::provide(&pin, &registry, &blobs, self.options.concurrency, self.engine.observer)
                     .map_err(|error| fault(error.to_string()))?;
