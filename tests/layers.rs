@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Stratum, module, and the modules of its own stratum that it may import. Lower strata are open to it.
-const TABLE: [(u8, &str, &[&str]); 27] = [
+const TABLE: [(u8, &str, &[&str]); 28] = [
     (0, "digest", &[]),
     (0, "arch", &[]),
     (0, "calendar", &[]),
@@ -22,6 +22,8 @@ const TABLE: [(u8, &str, &[&str]); 27] = [
     (1, "solve", &[]),
     (1, "squashfs", &["tree"]),
     (1, "sif", &[]),
+    // The trait for bytes at offsets is squashfs's.
+    (1, "luks", &["squashfs"]),
     (2, "skeleton", &[]),
     (2, "pins", &[]),
     (2, "plan", &["pins", "skeleton"]),
