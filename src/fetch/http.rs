@@ -12,8 +12,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use super::body::Body;
 pub use reqwest::Url;
 
 /// Follows at most so many redirects.
@@ -36,6 +38,9 @@ pub enum Method {
     Head,
     /// With `application/x-www-form-urlencoded` fields.
     Post(Vec<(String, FormValue)>),
+    Put(Body),
+    Patch(Body),
+    Delete,
 }
 
 /// A form field's value: shown only when it is no secret.
@@ -195,15 +200,13 @@ impl Client {
 
     fn send_once(&self, request: &Request) -> Result<Response, FetchError> {
         let client = self.trust.client_for(&request.url, request.insecure)?;
-        let builder = build(&client, request)?;
+        let sent = Arc::default();
+        let builder = build(&client, request, &sent)?;
         let seconds = self.options.stall_timeout;
-        let answer = self.runtime.block_on(async { tokio::time::timeout(seconds, builder.send()).await });
-        let response = match answer {
-            Err(_) => {
-                return Err(FetchError::TimedOut { url: shown(&request.url), seconds: seconds.as_secs() });
-            }
-            Ok(Err(error)) => return Err(classify(&request.url, &error, self.options.connect_timeout.as_secs())),
-            Ok(Ok(response)) => response,
+        let response = match self.runtime.block_on(unless_stalled(builder.send(), &sent, seconds)) {
+            None => return Err(FetchError::TimedOut { url: shown(&request.url), seconds: seconds.as_secs() }),
+            Some(Err(error)) => return Err(classify(&request.url, &error, self.options.connect_timeout.as_secs())),
+            Some(Ok(response)) => response,
         };
         let headers = response
             .headers()
@@ -214,7 +217,7 @@ impl Client {
             url: request.url.clone(),
             status: response.status().as_u16(),
             headers,
-            body: Box::new(Body {
+            body: Box::new(Incoming {
                 runtime: Arc::clone(&self.runtime),
                 response,
                 chunk: Vec::new(),
@@ -247,11 +250,31 @@ impl Fetch for Client {
     }
 }
 
-fn build(client: &reqwest::Client, request: &Request) -> Result<reqwest::RequestBuilder, FetchError> {
+/// What `work` gives; nothing where for `stall` neither it ended nor the bytes counted in `sent` became more.
+async fn unless_stalled<T>(work: impl Future<Output = T>, sent: &AtomicU64, stall: Duration) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        let before = sent.load(Ordering::Relaxed);
+        match tokio::time::timeout(stall, work.as_mut()).await {
+            Ok(done) => return Some(done),
+            Err(_) if sent.load(Ordering::Relaxed) > before => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+fn build(
+    client: &reqwest::Client,
+    request: &Request,
+    sent: &Arc<AtomicU64>,
+) -> Result<reqwest::RequestBuilder, FetchError> {
     let method = match request.method {
         Method::Get => reqwest::Method::GET,
         Method::Head => reqwest::Method::HEAD,
         Method::Post(_) => reqwest::Method::POST,
+        Method::Put(_) => reqwest::Method::PUT,
+        Method::Patch(_) => reqwest::Method::PATCH,
+        Method::Delete => reqwest::Method::DELETE,
     };
     // Compat: a body that a proxy or server compressed on the way has neither the digest nor the ranges of the file.
     let mut builder = client.request(method, request.url.clone()).header("accept-encoding", "identity");
@@ -272,11 +295,16 @@ fn build(client: &reqwest::Client, request: &Request) -> Result<reqwest::Request
             builder = builder.header("if-range", validator);
         }
     }
-    if let Method::Post(fields) = &request.method {
-        builder =
-            builder.header("content-type", "application/x-www-form-urlencoded").body(encode(fields, &request.url));
-    }
-    Ok(builder)
+    Ok(match &request.method {
+        Method::Get | Method::Head | Method::Delete => builder,
+        Method::Post(fields) if fields.is_empty() => builder.header("content-length", "0"),
+        Method::Post(fields) => {
+            builder.header("content-type", "application/x-www-form-urlencoded").body(encode(fields, &request.url))
+        }
+        Method::Put(body) | Method::Patch(body) => {
+            builder.header("content-length", body.length()).body(body.stream(Arc::clone(sent)))
+        }
+    })
 }
 
 fn encode(fields: &[(String, FormValue)], url: &Url) -> String {
@@ -307,8 +335,14 @@ fn redirected(request: &Request, response: &Response) -> Result<Request, FetchEr
     if request.url.scheme() == "https" && target.scheme() == "http" && !request.insecure {
         return Err(fault(shown(&target), "a secure address must not lead to an insecure one"));
     }
-    if matches!(request.method, Method::Post(_)) {
-        return Err(fault(shown(&target), "a login must not be sent elsewhere"));
+    match request.method {
+        Method::Get | Method::Head => {}
+        Method::Post(_) => return Err(fault(shown(&target), "a login must not be sent elsewhere")),
+        // Spec: RFC 9110 §15.4: only these two keep the method and the body.
+        Method::Put(_) | Method::Patch(_) | Method::Delete if matches!(response.status, 307 | 308) => {}
+        Method::Put(_) | Method::Patch(_) | Method::Delete => {
+            return Err(fault(shown(&target), "that would make another request of it"));
+        }
     }
     let mut next = request.clone();
     let same = request.url.scheme() == target.scheme()
@@ -316,7 +350,9 @@ fn redirected(request: &Request, response: &Response) -> Result<Request, FetchEr
         && request.url.port_or_known_default() == target.port_or_known_default();
     if !same {
         next.authorization = None;
-        next.headers.retain(|(name, _)| name.eq_ignore_ascii_case("accept"));
+        // What says of a body which part it is travels with it.
+        const REPRESENTATION: [&str; 3] = ["accept", "content-type", "content-range"];
+        next.headers.retain(|(name, _)| REPRESENTATION.iter().any(|kept| name.eq_ignore_ascii_case(kept)));
     }
     next.url = target;
     Ok(next)
@@ -357,7 +393,7 @@ fn open_file(request: &Request) -> Result<Response, FetchError> {
 }
 
 /// A body of the async client as a reader, which gives up when nothing comes.
-struct Body {
+struct Incoming {
     runtime: Arc<tokio::runtime::Runtime>,
     response: reqwest::Response,
     chunk: Vec<u8>,
@@ -365,7 +401,7 @@ struct Body {
     stall: Duration,
 }
 
-impl Read for Body {
+impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.position == self.chunk.len() {
             let response = &mut self.response;

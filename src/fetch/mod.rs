@@ -9,6 +9,7 @@
 //! Everything read from outside is bounded in size and in time; no error and no `Debug` text holds a secret.
 
 pub mod auth;
+mod body;
 pub mod download;
 pub mod error;
 #[cfg(test)]
