@@ -292,7 +292,7 @@ impl Index {
     }
 
     /// Platforms of the images, for messages.
-    fn platforms(&self) -> impl Iterator<Item = String> {
+    pub fn platforms(&self) -> impl Iterator<Item = String> {
         let images = self.manifests.iter().filter(|entry| !entry.is_attestation());
         images.filter_map(|entry| entry.platform.as_ref()).map(|platform| {
             let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();

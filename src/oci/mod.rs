@@ -2,6 +2,7 @@
 //!
 //! Sources: OCI image-spec 1.1, Docker image manifest version 2 schema 2, distribution's reference grammar (facts §2.2).
 
+pub mod artifact;
 pub mod config;
 pub mod manifest;
 pub mod reference;
