@@ -6,6 +6,7 @@ use std::sync::Mutex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Task {
     Pull,
+    Push,
     Unpack,
     Pack,
 }

@@ -130,6 +130,7 @@ impl Observer for Terminal {
 fn task_name(task: Task) -> &'static str {
     match task {
         Task::Pull => "pull",
+        Task::Push => "push",
         Task::Unpack => "unpack",
         Task::Pack => "pack",
     }

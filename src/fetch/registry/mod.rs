@@ -1,27 +1,30 @@
-//! Images from registries: the pull side of the OCI distribution protocol.
+//! Images from and to registries: the OCI distribution protocol.
 //!
 //! [`Registry`] holds what is true for a whole build; [`Registry::pull`] gives a [`Pull`], which is one image and the places it may come from.
 //! A `Pull` is itself a [`Fetch`]: it puts the right authorization on each request and renews it when it runs out, so that downloads resume
-//! and retry without knowing of logins.
+//! and retry without knowing of logins. [`Registry::push`] gives a [`Push`], which speaks with the registry itself and with no mirror.
 //!
-//! Sources: OCI distribution-spec 1.1 (pull); docker's token authentication (`WWW-Authenticate: Bearer`, GET and OAuth2 POST); facts §6.2.
+//! Sources: OCI distribution-spec 1.1; docker's token authentication (`WWW-Authenticate: Bearer`, GET and OAuth2 POST); facts §6.2.
 
 pub mod challenge;
 pub mod configuration;
+mod push;
 mod session;
+mod upload;
 
 pub use configuration::{Configuration, ConfigurationError, Endpoint};
 
+pub use self::push::{Placed, Push};
+pub use self::session::Access;
 use self::session::Session;
 use super::auth::{Credentials, Secret};
 use super::download::{Downloaded, Expected, Job, download_all};
 use super::error::FetchError;
 use super::http::{Fetch, Request, Response, Url, parse_url};
-use super::retry::{Patience, get};
-use crate::digest::{Digest, Hasher};
+use super::retry::Patience;
+use crate::digest::Digest;
 use crate::event::{Event, Observer};
-use crate::oci::MAXIMUM_DOCUMENT;
-use crate::oci::manifest::{ACCEPTED, Descriptor};
+use crate::oci::manifest::Descriptor;
 use crate::oci::reference::Reference;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -69,7 +72,7 @@ impl<'a> Registry<'a> {
         for mut endpoint in self.configuration.endpoints(reference)? {
             endpoint.insecure |= self.no_https;
             match self.base_of(&endpoint) {
-                Ok(base) => sessions.push(Session::new(self, endpoint, base, reference, observer)),
+                Ok(base) => sessions.push(Session::new(self, Access::Pull, endpoint, base, reference, observer)),
                 Err(error) => {
                     observer.observe(Event::Detail(format!("passing over {}: {error}", endpoint.host)));
                     failures.push(error);
@@ -80,6 +83,21 @@ impl<'a> Registry<'a> {
             return Err(FetchError::all_of(failures, &reference.to_string()));
         }
         Ok(Pull { sessions, reference: reference.clone(), observer, patience: self.fetch.patience() })
+    }
+
+    /// The registry itself: what is written goes to no mirror.
+    fn own_session<'b>(
+        &'b self,
+        access: Access,
+        reference: &Reference,
+        observer: &'b dyn Observer,
+    ) -> Result<Session<'b>, FetchError> {
+        let endpoints = self.configuration.endpoints(reference)?;
+        let own = endpoints.into_iter().rfind(|endpoint| !endpoint.mirror);
+        let mut endpoint = own.ok_or_else(|| FetchError::NoSource(reference.to_string()))?;
+        endpoint.insecure |= self.no_https;
+        let base = self.base_of(&endpoint)?;
+        Ok(Session::new(self, access, endpoint, base, reference, observer))
     }
 
     /// `https://HOST/`; for an insecure host that knows no TLS, `http://HOST/`.
@@ -139,7 +157,7 @@ impl Pull<'_> {
     fn manifest_at(&self, identifier: &str) -> Result<ManifestDocument, FetchError> {
         let mut failures = Vec::new();
         for session in &self.sessions {
-            match self.manifest_from(session, identifier) {
+            match session.manifest(identifier) {
                 Ok(document) => return Ok(document),
                 Err(error) => {
                     if session.endpoint.mirror {
@@ -151,25 +169,6 @@ impl Pull<'_> {
             }
         }
         Err(FetchError::all_of(failures, &self.reference.to_string()))
-    }
-
-    fn manifest_from(&self, session: &Session<'_>, identifier: &str) -> Result<ManifestDocument, FetchError> {
-        let url = session.url("manifests", identifier)?;
-        let request = Request::get(url).header("accept", ACCEPTED.join(", "));
-        let document = get(session, &request, MAXIMUM_DOCUMENT as u64, self.observer)?;
-        let promised = match identifier.parse::<Digest>() {
-            Ok(digest) => Some(digest),
-            Err(_) => document.header("docker-content-digest").and_then(|text| text.trim().parse().ok()),
-        };
-        let algorithm = promised.as_ref().map_or(crate::digest::Algorithm::Sha256, Digest::algorithm);
-        let mut hasher = Hasher::new(algorithm);
-        hasher.update(&document.bytes);
-        let digest = hasher.finish();
-        if let Some(wanted) = promised.filter(|wanted| *wanted != digest) {
-            return Err(FetchError::WrongDigest { url: document.url, wanted, found: digest });
-        }
-        let media_type = document.header("content-type").map(str::to_owned);
-        Ok(ManifestDocument { digest, media_type, url: document.url, bytes: document.bytes })
     }
 
     /// Downloads blobs, each to its path, at most `concurrency` at a time.

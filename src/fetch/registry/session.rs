@@ -1,12 +1,15 @@
 //! One place that an image comes from, with the authorization for it.
 
 use super::challenge::{self, Challenge};
-use super::{Endpoint, Registry, join};
+use super::{Endpoint, ManifestDocument, Registry, join};
+use crate::digest::{Algorithm, Digest, Hasher};
 use crate::event::{Event, Observer};
 use crate::fetch::auth::{Credential, Found, Lookup, Secret};
 use crate::fetch::error::{FetchError, clean, shown};
 use crate::fetch::http::{Fetch, FormValue, Method, Request, Response, Url, parse_url};
-use crate::fetch::retry::{Patience, get, refusal};
+use crate::fetch::retry::{Patience, get, parse_retry_after, refusal};
+use crate::oci::MAXIMUM_DOCUMENT;
+use crate::oci::manifest::ACCEPTED;
 use crate::oci::reference::Reference;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,12 +19,25 @@ use std::sync::{Mutex, MutexGuard};
 /// No token answer is larger.
 const LARGEST_TOKEN: u64 = 1 << 20;
 
+/// What a session is for: tokens are asked for with as much, and messages say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To see whether a login is good, and what the registry says then: no image is named.
+    Login,
+    Pull,
+    Push,
+    Delete,
+}
+
 pub(super) struct Session<'a> {
     registry: &'a Registry<'a>,
+    access: Access,
     pub endpoint: Endpoint,
     base: Url,
     reference: Reference,
     observer: &'a dyn Observer,
+    /// Another scope that a token should be good for.
+    pub also: Option<String>,
     /// What was used to log in, for messages.
     tried: Mutex<Option<String>>,
 }
@@ -50,21 +66,70 @@ struct ErrorEntry {
 impl<'a> Session<'a> {
     pub fn new(
         registry: &'a Registry<'a>,
+        access: Access,
         endpoint: Endpoint,
         base: Url,
         reference: &Reference,
         observer: &'a dyn Observer,
     ) -> Session<'a> {
-        Session { registry, endpoint, base, reference: reference.clone(), observer, tried: Mutex::new(None) }
+        Session {
+            registry,
+            access,
+            endpoint,
+            base,
+            reference: reference.clone(),
+            observer,
+            also: None,
+            tried: Mutex::new(None),
+        }
     }
 
-    /// `kind` is `manifests` or `blobs`.
+    /// `kind` is `manifests`, `blobs` or `referrers`.
     pub fn url(&self, kind: &str, identifier: &str) -> Result<Url, FetchError> {
         join(&self.base, &format!("v2/{}/{kind}/{identifier}", self.endpoint.repository))
     }
 
+    /// Whether an address that the registry gave is on the same host, so that the login may go there.
+    pub fn is_own_host(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
     pub fn owns(&self, url: &Url) -> bool {
         url.origin() == self.base.origin() && url.path().starts_with(&format!("/v2/{}/", self.endpoint.repository))
+    }
+
+    /// A manifest or index by tag or digest, proven by its digest.
+    pub fn manifest(&self, identifier: &str) -> Result<ManifestDocument, FetchError> {
+        let request = Request::get(self.url("manifests", identifier)?).header("accept", ACCEPTED.join(", "));
+        let document = get(self, &request, MAXIMUM_DOCUMENT as u64, self.observer)?;
+        let promised = match identifier.parse::<Digest>() {
+            Ok(digest) => Some(digest),
+            Err(_) => document.header("docker-content-digest").and_then(|text| text.trim().parse().ok()),
+        };
+        let algorithm = promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(&document.bytes);
+        let digest = hasher.finish();
+        if let Some(wanted) = promised.filter(|wanted| *wanted != digest) {
+            return Err(FetchError::WrongDigest { url: document.url, wanted, found: digest });
+        }
+        let media_type = document.header("content-type").map(str::to_owned);
+        Ok(ManifestDocument { digest, media_type, url: document.url, bytes: document.bytes })
+    }
+
+    /// Sends where no login of this registry may go.
+    pub fn send_elsewhere(&self, request: &Request) -> Result<Response, FetchError> {
+        let request = Request { insecure: self.endpoint.insecure, authorization: None, ..request.clone() };
+        self.registry.fetch.send(&request)
+    }
+
+    /// The error for an answer that is not what was hoped for, in the registry's own words.
+    pub fn refusal(response: Response) -> FetchError {
+        let (url, status) = (shown(&response.url), response.status);
+        let retry_after = response.header("retry-after").and_then(parse_retry_after);
+        let detail = registry_detail(response);
+        let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
+        FetchError::Status { url, status, detail, retry_after }
     }
 
     fn authorizations(&self) -> MutexGuard<'a, std::collections::HashMap<String, Secret>> {
@@ -72,7 +137,7 @@ impl<'a> Session<'a> {
     }
 
     fn key(&self) -> String {
-        format!("{}{}", self.base, self.endpoint.repository)
+        format!("{}{} {:?}", self.base, self.endpoint.repository, self.access)
     }
 
     /// Gets the authorization that the challenges ask for. `used` is the one that was refused: when another thread has renewed it since,
@@ -120,6 +185,9 @@ impl<'a> Session<'a> {
     fn token(&self, bearer: &Challenge, found: Option<Found>) -> Result<Secret, FetchError> {
         let Some(found) = found else { return self.ask_for_token(bearer, None) };
         match self.ask_for_token(bearer, Some(&found.credential)) {
+            Err(error) if matches!(error.status(), Some(400 | 401 | 403)) && self.access != Access::Pull => {
+                Err(self.explain(&error))
+            }
             Err(error) if matches!(error.status(), Some(400 | 401 | 403)) => {
                 let token = self.ask_for_token(bearer, None).map_err(|_| self.explain(&error))?;
                 self.observer.observe(Event::Warning(format!(
@@ -155,10 +223,12 @@ impl<'a> Session<'a> {
         if !allowed {
             return Err(protocol(format!("it wants the login sent to {}, which is not secure", shown(&url))));
         }
-        let scope = bearer
-            .parameter("scope")
-            .map_or_else(|| format!("repository:{}:pull", self.endpoint.repository), str::to_owned);
-        let mut fields = vec![("scope", scope)];
+        let mut fields: Vec<(&str, String)> = self
+            .scope(bearer.parameter("scope"))
+            .into_iter()
+            .chain(self.also.clone())
+            .map(|scope| ("scope", scope))
+            .collect();
         fields.extend(bearer.parameter("service").map(|service| ("service", service.to_owned())));
         if let Some(Credential::IdentityToken(token)) = credential {
             let mut form: Vec<(String, FormValue)> =
@@ -181,6 +251,17 @@ impl<'a> Session<'a> {
         Ok(request)
     }
 
+    /// What a token has to be good for. Of what is wanted here, all at once, so that one token serves a whole push.
+    fn scope(&self, asked: Option<&str>) -> Option<String> {
+        let own = |actions: &str| format!("repository:{}:{actions}", self.endpoint.repository);
+        match self.access {
+            Access::Login => asked.map(str::to_owned),
+            Access::Pull => Some(asked.map_or_else(|| own("pull"), str::to_owned)),
+            Access::Push => Some(own("pull,push")),
+            Access::Delete => Some(own("delete,pull,push")),
+        }
+    }
+
     /// An error with a status, said in terms of the image.
     fn explain(&self, error: &FetchError) -> FetchError {
         match error {
@@ -195,16 +276,31 @@ impl<'a> Session<'a> {
         let tried = self.tried.lock().unwrap_or_else(|poison| poison.into_inner()).clone();
         let tried = tried.unwrap_or_else(|| "access without a login, as the registry did not ask for one".to_owned());
         let place = if self.endpoint.mirror { format!("the mirror {host}") } else { host.clone() };
-        let text = match status {
-            404 => format!(
-                "{place} has no {} ({reason}). Tried: {tried}. Check the name and the tag; some registries also hide what a login may not see",
-                self.reference
+        let reference = &self.reference;
+        let login = format!(
+            "log in (`sifbuild registry login docker://{host}`, `docker login {host}` or `podman login {host}`)"
+        );
+        let text = match (status, self.access) {
+            (_, Access::Login) => format!(
+                "{place} refused the login ({reason}). Tried: {tried}. Check the user and the password or token"
             ),
-            _ => format!(
-                "{place} refused to give {} ({reason}). Tried: {tried}. Registries answer the same for an image that does not exist: check \
-                 the name. If it is right, log in (`docker login {host}`, `podman login {host}` or `apptainer registry login docker://{host}`) \
-                 with a user that may pull it, or name a credential file with --authfile",
-                self.reference
+            (404, Access::Push) => format!(
+                "{place} does not take {reference} ({reason}). Tried: {tried}. Check the name: some registries want the project or the \
+                 repository to be made beforehand, and answer like this to a login that may not push"
+            ),
+            (404, _) => format!(
+                "{place} has no {reference} ({reason}). Tried: {tried}. Check the name and the tag; some registries also hide what a login may not see"
+            ),
+            (_, Access::Pull) => format!(
+                "{place} refused to give {reference} ({reason}). Tried: {tried}. Registries answer the same for an image that does not exist: check \
+                 the name. If it is right, {login} with a user that may pull it, or name a credential file with --authfile"
+            ),
+            (_, Access::Push) => format!(
+                "{place} refused to take {reference} ({reason}). Tried: {tried}. Check the name, and {login} with a user that may push there \
+                 (a token needs the right to write packages), or name a credential file with --authfile"
+            ),
+            (_, Access::Delete) => format!(
+                "{place} refused to delete {reference} ({reason}). Tried: {tried}. Check the name, and {login} with a user that may delete there"
             ),
         };
         FetchError::Refusal { status, text }
@@ -232,6 +328,8 @@ impl Fetch for Session<'_> {
                     request.authorization = Some(authorization);
                     renewed = true;
                 }
+                // A place that blobs are kept in may not know HEAD; that the registry leads there says enough.
+                403 | 404 if !own && request.method == Method::Head => return Ok(response),
                 401 | 403 | 404 => return Err(self.refused(response.status, &registry_detail(response))),
                 _ => return Ok(response),
             }
