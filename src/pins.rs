@@ -53,6 +53,24 @@ pub enum BasePin {
         kind: LocalKind,
         digest: Digest,
     },
+    /// A SIF in a registry.
+    Oras {
+        /// Normalised: registry, repository, tag.
+        reference: String,
+        /// Of the manifest for the architecture that is built.
+        manifest: Digest,
+        /// Of the SIF.
+        digest: Digest,
+    },
+    /// A SIF in a library.
+    Library {
+        /// Normalised: entity, collection, name, tag.
+        reference: String,
+        /// The library's address.
+        url: String,
+        /// Of the SIF.
+        digest: Digest,
+    },
     Busybox {
         url: String,
         digest: Digest,
@@ -98,6 +116,10 @@ pub fn question(bootstrap: &Bootstrap, arch: Arch) -> String {
         Bootstrap::DockerArchive(base) => ("docker-archive", vec![&base.from.value]),
         Bootstrap::DockerDaemon(base) => ("docker-daemon", vec![&base.from.value]),
         Bootstrap::Localimage(base) => ("localimage", vec![&base.from.value]),
+        Bootstrap::Oras(base) => ("oras", vec![&base.from.value]),
+        Bootstrap::Library(base) => {
+            ("library", base.library.as_deref().into_iter().chain([base.from.value.as_str()]).collect())
+        }
         Bootstrap::Scratch => ("scratch", Vec::new()),
         Bootstrap::Busybox { mirror_url } => ("busybox", vec![&mirror_url.value]),
         Bootstrap::Debootstrap(base) => {
@@ -182,6 +204,8 @@ impl BasePin {
             BasePin::Docker { .. } => "docker",
             BasePin::OciLayout { .. } => "oci",
             BasePin::Local { .. } => "local",
+            BasePin::Oras { .. } => "oras",
+            BasePin::Library { .. } => "library",
             BasePin::Busybox { .. } => "busybox",
             BasePin::Debian { .. } => "debian",
         }
@@ -206,6 +230,16 @@ impl BasePin {
                 add("kind", kind.name().to_owned());
                 add("path", path.clone());
             }
+            BasePin::Oras { reference, manifest, digest } => {
+                add("digest", digest.to_string());
+                add("manifest", manifest.to_string());
+                add("reference", reference.clone());
+            }
+            BasePin::Library { reference, url, digest } => {
+                add("digest", digest.to_string());
+                add("reference", reference.clone());
+                add("url", url.clone());
+            }
             BasePin::Busybox { url, digest } => {
                 add("digest", digest.to_string());
                 add("url", url.clone());
@@ -222,6 +256,13 @@ impl BasePin {
     /// What determines the base's content, and nothing else: the same image by another name is the same base.
     pub fn identity(&self) -> Vec<(String, String)> {
         let pair = |name: &str, value: String| (name.to_owned(), value);
+        let local = |kind: LocalKind, digest: &Digest| {
+            vec![
+                pair("agent", "local".to_owned()),
+                pair("digest", digest.to_string()),
+                pair("kind", kind.name().to_owned()),
+            ]
+        };
         match self {
             BasePin::Docker { manifest, .. } | BasePin::OciLayout { manifest, .. } => {
                 vec![pair("agent", "oci".to_owned()), pair("manifest", manifest.to_string())]
@@ -229,11 +270,8 @@ impl BasePin {
             BasePin::Busybox { digest, .. } => {
                 vec![pair("agent", "busybox".to_owned()), pair("digest", digest.to_string())]
             }
-            BasePin::Local { kind, digest, .. } => vec![
-                pair("agent", "local".to_owned()),
-                pair("digest", digest.to_string()),
-                pair("kind", kind.name().to_owned()),
-            ],
+            BasePin::Local { kind, digest, .. } => local(*kind, digest),
+            BasePin::Oras { digest, .. } | BasePin::Library { digest, .. } => local(LocalKind::Sif, digest),
             BasePin::Scratch | BasePin::Debian { .. } => self.lines(),
         }
     }
@@ -297,6 +335,16 @@ impl Fields {
             "local" => BasePin::Local {
                 path: self.take(stage, "path")?,
                 kind: self.kind(stage)?,
+                digest: self.digest(stage, "digest")?,
+            },
+            "oras" => BasePin::Oras {
+                reference: self.take(stage, "reference")?,
+                manifest: self.digest(stage, "manifest")?,
+                digest: self.digest(stage, "digest")?,
+            },
+            "library" => BasePin::Library {
+                reference: self.take(stage, "reference")?,
+                url: self.take(stage, "url")?,
                 digest: self.digest(stage, "digest")?,
             },
             "busybox" => BasePin::Busybox { url: self.take(stage, "url")?, digest: self.digest(stage, "digest")? },

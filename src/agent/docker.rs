@@ -147,12 +147,12 @@ pub fn reference_of(base: &RegistryBase) -> Result<Reference, ReferenceError> {
     Reference::parse(&text)
 }
 
-fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
+pub(super) fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
     directory.join(digest.algorithm().name()).join(digest.hex())
 }
 
 /// An error on the way down an index.
-enum Walk {
+pub(super) enum Walk {
     Manifest(ManifestError),
     Other(DockerError),
 }
@@ -163,14 +163,14 @@ impl From<ManifestError> for Walk {
     }
 }
 
-fn fetch_inner(pull: &Pull<'_>, descriptor: &Descriptor, blobs_directory: &Path) -> Result<Document, Walk> {
+pub(super) fn fetch_inner(pull: &Pull<'_>, descriptor: &Descriptor, blobs_directory: &Path) -> Result<Document, Walk> {
     let document = pull.manifest_of(&descriptor.digest).map_err(|error| Walk::Other(error.into()))?;
     keep(blobs_directory, &document).map_err(Walk::Other)?;
     Ok(manifest::parse(&document.bytes, document.media_type.as_deref().or(Some(&descriptor.media_type)))?)
 }
 
 /// Keeps a manifest, so that a later build with the same pin needs no network.
-fn keep(directory: &Path, document: &ManifestDocument) -> Result<(), DockerError> {
+pub(super) fn keep(directory: &Path, document: &ManifestDocument) -> Result<(), DockerError> {
     let path = blob_path(directory, &document.digest);
     let write = || {
         let parent = path.parent().unwrap_or(directory);
@@ -262,7 +262,7 @@ impl Source<'_> {
 }
 
 /// A kept document whose bytes are still right.
-fn kept(directory: &Path, digest: &Digest) -> Option<Vec<u8>> {
+pub(super) fn kept(directory: &Path, digest: &Digest) -> Option<Vec<u8>> {
     let path = blob_path(directory, digest);
     let length = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file)?.len();
     if length > MAXIMUM_DOCUMENT as u64 {

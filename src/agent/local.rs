@@ -84,6 +84,19 @@ fn stamp(found: &Metadata) -> Stamp {
 }
 
 impl Digests {
+    /// A file was hashed while it was written.
+    pub fn proven(&self, path: &Path, digest: &Digest) {
+        if let Ok(found) = std::fs::metadata(path) {
+            self.0.borrow_mut().insert(path.to_path_buf(), (stamp(&found), digest.clone()));
+        }
+    }
+
+    /// Whether the file has these bytes; one of another length is not read.
+    pub fn holds(&self, path: &Path, digest: &Digest, size: u64) -> bool {
+        let right = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size);
+        right && self.of(path).is_ok_and(|found| found == *digest)
+    }
+
     fn of(&self, path: &Path) -> Result<Digest, LocalError> {
         let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
         let file = File::open(path).map_err(fault)?;

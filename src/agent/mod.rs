@@ -5,6 +5,7 @@ pub mod debian;
 pub mod docker;
 pub mod local;
 pub mod oci;
+pub mod oras;
 
 use crate::digest::Digest;
 use crate::oci::config::ImageConfig;

@@ -1,12 +1,12 @@
 //! The time of an image that is to be the same on every run: that at which its base was made.
 
-use super::pin::examine_oci;
+use super::pin::{bring, examine_oci};
 use super::{BuildError, Engine, Options};
 use crate::agent::docker::{self, DockerPin};
 use crate::agent::local;
 use crate::deb::DebianPin;
 use crate::definition::{Bootstrap, Definition};
-use crate::pins::{BasePin, Pins};
+use crate::pins::{BasePin, LocalKind, Pins};
 
 /// Of the last stage's base, in seconds since 1970; 0 where the base does not say.
 ///
@@ -34,6 +34,10 @@ pub fn of_base(
         ) => examine_oci(&stage.bootstrap, base, engine, options).map_err(fault)?.config.created_at(),
         (BasePin::Local { path, kind, .. }, _) => {
             local::created(&options.directory.join(path), *kind).map_err(|error| fault(error.to_string()))?
+        }
+        (base @ (BasePin::Oras { .. } | BasePin::Library { .. }), _) => {
+            let (path, _) = bring(base, engine).map_err(fault)?;
+            local::created(&path, LocalKind::Sif).map_err(|error| fault(error.to_string()))?
         }
         (BasePin::Debian { lines }, _) => Some(DebianPin::parse(lines).map_err(|error| fault(error.to_string()))?.date),
         _ => None,

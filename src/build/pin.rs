@@ -3,16 +3,17 @@
 use super::copy::Host;
 use super::glob::{self};
 use super::{BuildError, Engine, Options};
-use crate::agent::{ImageBase, busybox, debian, docker, local, oci};
+use crate::agent::{ImageBase, busybox, debian, docker, local, oci, oras};
 use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::oci::reference::Reference;
 use crate::pins::{BasePin, Pins, StagePins, question};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Asks for all stages. `lock` answers what it can.
 pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &Options) -> Result<Pins, BuildError> {
@@ -83,16 +84,20 @@ fn pin_base(
             Ok(BasePin::OciLayout { source: base.from.value.clone(), manifest: image.manifest_digest })
         }
         Bootstrap::Localimage(base) => {
-            // A signature that was asked for and is not checked would be worse than none.
-            if !base.fingerprints.is_empty() {
-                let cause = "its Fingerprints cannot be checked yet, so the base is not used; check it with `apptainer verify` and \
-                    remove the header";
-                return Err(fault(cause.to_owned()));
-            }
+            refuse_fingerprints(&base.fingerprints).map_err(fault)?;
             let path = options.directory.join(&base.from.value);
             let (kind, digest) = local::pin(&path, &engine.digests).map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Local { path: base.from.value.clone(), kind, digest })
         }
+        Bootstrap::Oras(base) => {
+            refuse_fingerprints(&base.fingerprints).map_err(fault)?;
+            offline(&base.from.value)?;
+            let (registry, blobs) = (engine.registry()?, engine.store.blobs());
+            let pin = oras::pin(&base.from.value, &options.target(), &registry, &blobs, engine.observer)
+                .map_err(|error| fault(error.to_string()))?;
+            Ok(BasePin::Oras { reference: pin.reference.to_string(), manifest: pin.manifest, digest: pin.digest })
+        }
+        Bootstrap::Library(_) => Err(fault("library:// bases are not built in yet".to_owned())),
         Bootstrap::Busybox { mirror_url } => {
             offline(&mirror_url.value)?;
             let digest = busybox::pin(&mirror_url.value, &engine.store.blobs(), engine.fetch()?, engine.observer)
@@ -110,6 +115,32 @@ fn pin_base(
             agent: agent.value.clone(),
             remedy: remedy(&agent.value),
         }),
+    }
+}
+
+/// A signature that was asked for and is not checked would be worse than none.
+fn refuse_fingerprints(fingerprints: &[String]) -> Result<(), String> {
+    if fingerprints.is_empty() {
+        return Ok(());
+    }
+    let cause = "its Fingerprints cannot be checked yet, so the base is not used; check it with `apptainer verify` and remove the header";
+    Err(cause.to_owned())
+}
+
+/// The file, on this host, of a base that is a SIF elsewhere; and its digest.
+pub fn bring(base: &BasePin, engine: &Engine<'_>) -> Result<(PathBuf, Digest), String> {
+    let blobs = engine.store.blobs();
+    let told = |error: &dyn std::fmt::Display| error.to_string();
+    match base {
+        BasePin::Oras { reference, manifest, digest } => {
+            let reference = Reference::parse(reference).map_err(|error| told(&error))?;
+            let pin = oras::OrasPin { reference, manifest: manifest.clone(), digest: digest.clone() };
+            let registry = engine.registry().map_err(|error| told(&error))?;
+            let path = oras::provide(&pin, &registry, &blobs, &engine.digests, engine.observer)
+                .map_err(|error| told(&error))?;
+            Ok((path, pin.digest))
+        }
+        other => Err(format!("a base of the kind {} is no SIF elsewhere", other.agent())),
     }
 }
 
@@ -141,7 +172,7 @@ pub fn examine_oci(
 fn remedy(agent: &str) -> &'static str {
     match agent {
         "yum" | "dnf" | "zypper" | "arch" => "begin from an image of that distribution with `Bootstrap: docker`",
-        "oras" | "library" | "shub" => "pull the image with another tool and use `Bootstrap: localimage`",
+        "shub" => "pull the image with another tool and use `Bootstrap: localimage`",
         _ => "build that image with its own tool, save it as an OCI archive and use `Bootstrap: oci-archive`",
     }
 }

@@ -1,5 +1,6 @@
 //! The command line of `build`, in Apptainer's order and with its flag names (facts §3).
 
+use super::exchange::RegistryArguments;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -91,23 +92,11 @@ pub struct BuildArguments {
     #[arg(long)]
     pub offline: bool,
 
-    /// Talk plain HTTP to registries
-    #[arg(long, alias = "nohttps")]
-    pub no_https: bool,
-    /// User for the registry
-    #[arg(long, value_name = "USER")]
-    pub docker_username: Option<String>,
-    #[arg(long, value_name = "PASSWORD", hide = true)]
-    pub docker_password: Option<String>,
-    /// Ask at the terminal for the registry's user and password
-    #[arg(long)]
-    pub docker_login: bool,
+    #[command(flatten)]
+    pub registry: RegistryArguments,
     /// Socket of the Docker (or podman) service, for docker-daemon:
     #[arg(long, value_name = "URL")]
     pub docker_host: Option<String>,
-    /// File with registry credentials, in Docker's format
-    #[arg(long, value_name = "FILE")]
-    pub authfile: Option<PathBuf>,
 
     /// Keyring to check a distribution's signature with; may be repeated [default: the host's]
     #[arg(long, value_name = "FILE")]
@@ -210,14 +199,12 @@ impl BuildArguments {
             (&mut self.disable_cache, "DISABLE_CACHE"),
             (&mut self.keep_failed, "NO_CLEANUP"),
             (&mut self.reproducible, "REPRODUCIBLE"),
-            (&mut self.no_https, "NO_HTTPS"),
-            (&mut self.docker_login, "DOCKER_LOGIN"),
             (&mut self.offline, "OFFLINE"),
             (&mut self.no_reuse, "NO_REUSE"),
         ] {
             *flag |= yes(name);
         }
-        self.no_https |= yes("NOHTTPS");
+        self.registry.fill(variable);
         let or = |value: &mut Option<String>, name: &str, bare: bool| {
             if value.is_none() {
                 *value =
@@ -226,14 +213,10 @@ impl BuildArguments {
         };
         or(&mut self.arch, "BUILD_ARCH", false);
         or(&mut self.arch_variant, "BUILD_ARCH_VARIANT", false);
-        or(&mut self.docker_username, "DOCKER_USERNAME", true);
-        or(&mut self.docker_password, "DOCKER_PASSWORD", true);
         or(&mut self.docker_host, "DOCKER_HOST", true);
         or(&mut self.compression, "COMPRESSION", false);
         or(&mut self.accepted.mksquashfs_args, "MKSQUASHFS_ARGS", false);
-        for (value, name) in
-            [(&mut self.authfile, "AUTH_FILE"), (&mut self.tmpdir, "TMPDIR"), (&mut self.cache_dir, "CACHEDIR")]
-        {
+        for (value, name) in [(&mut self.tmpdir, "TMPDIR"), (&mut self.cache_dir, "CACHEDIR")] {
             if value.is_none() {
                 *value = text(name).filter(|value| !value.is_empty()).map(PathBuf::from);
             }
@@ -264,7 +247,7 @@ mod tests {
         arguments.fill(&set);
         assert_eq!(arguments.tmpdir, Some(PathBuf::from("/a")));
         assert!(arguments.force && !arguments.notest);
-        assert_eq!(arguments.docker_username.as_deref(), Some("bob"));
+        assert_eq!(arguments.registry.docker_username.as_deref(), Some("bob"));
     }
 
     #[test]

@@ -3,17 +3,14 @@
 use super::arguments::{BuildArguments, IdModeChoice, OnFail};
 use super::binds::binds;
 use super::progress::Terminal;
-use super::{GlobalArguments, exit, exit_code, login, render_error, session};
+use super::{GlobalArguments, exit, exit_code, render_error, session};
 use crate::agent::{debian, docker, local};
 use crate::arch::Arch;
-use crate::build::{self, BuildError, Connections, Engine, Form, Options};
+use crate::build::{self, BuildError, Engine, Form, Options};
 use crate::deb::pin::Variant;
 use crate::definition::{self, Arguments, Definition, render};
 use crate::diagnostic::Severity;
 use crate::event::{Event, Observer};
-use crate::fetch::auth::{Credentials, Secret};
-use crate::fetch::http::{Client, ClientOptions};
-use crate::fetch::registry::configuration::Configuration;
 use crate::pins::Pins;
 use crate::plan::{self, Sections};
 use crate::sandbox::{self, IdMode, IdModeRequest};
@@ -22,7 +19,7 @@ use crate::squashfs::format::is_block_size;
 use crate::store::Store;
 use std::cell::OnceCell;
 use std::io::{BufRead, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What stops a command before or in its work: one line or more, and the exit code.
 pub struct Stop {
@@ -84,9 +81,7 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     arguments.fill(&variable);
     refuse_or_accept(&arguments, terminal)?;
     let definition = read_definition(&arguments, terminal)?;
-    if arguments.docker_login {
-        login::ask(&mut arguments.docker_username, &mut arguments.docker_password)?;
-    }
+    arguments.registry.complete()?;
     let mut options = options(&arguments)?;
     // Invariant: no thread has been started yet; a user namespace can only be entered by a single one.
     let id_mode = enter(&arguments, build::executes(&definition, arguments.notest), terminal)?;
@@ -110,7 +105,10 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
         code: exit::OUTPUT,
     })?;
     options.debian.answers = Some(cache.join("1/answers"));
-    let connect = || connections(&arguments);
+    let connect = || {
+        let fault = |cause| BuildError::Base { place: arguments.spec.clone(), cause };
+        arguments.registry.connect().map_err(fault)
+    };
     let (connections, digests) = (OnceCell::new(), local::Digests::default());
     let engine = Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections, digests };
     let done = work(&definition, &engine, &options);
@@ -260,7 +258,7 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         notest: arguments.notest,
         sections,
         arch,
-        variant: platform_variant(arguments),
+        variant: platform_variant(arguments.arch.as_deref(), arguments.arch_variant.as_deref()),
         binds: binds(&arguments.bind, &arguments.mount)?,
         on_fail: if arguments.on_fail == OnFail::Shell { build::OnFail::Shell } else { build::OnFail::Clean },
         keep_failed: arguments.keep_failed,
@@ -287,15 +285,15 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
 }
 
 /// `v7`, from `--arch-variant 7` or `--arch arm32v7` (facts §2.2).
-fn platform_variant(arguments: &BuildArguments) -> Option<String> {
-    let named = match arguments.arch.as_deref() {
+pub fn platform_variant(arch: Option<&str>, variant: Option<&str>) -> Option<String> {
+    let named = match arch {
         Some("arm32v5") => Some("v5"),
         Some("arm32v6") => Some("v6"),
         Some("arm32v7") => Some("v7"),
         Some("arm64v8") => Some("v8"),
         _ => None,
     };
-    let given = arguments.arch_variant.as_deref().filter(|text| !text.is_empty());
+    let given = variant.filter(|text| !text.is_empty());
     given.or(named).map(|text| {
         if text.starts_with(|digit: char| digit.is_ascii_digit()) { format!("v{text}") } else { text.to_owned() }
     })
@@ -329,29 +327,6 @@ fn enter(arguments: &BuildArguments, executes: bool, terminal: &dyn Observer) ->
             }
             plan::IdMode::Single
         }
-    })
-}
-
-fn connections(arguments: &BuildArguments) -> Result<Connections, BuildError> {
-    let fault = |cause: String| BuildError::Base { place: arguments.spec.clone(), cause };
-    let variable = |name: &str| std::env::var(name).ok();
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let client = ClientOptions {
-        certificate_directories: ClientOptions::usual_certificate_directories(home.as_deref()),
-        ..ClientOptions::default()
-    };
-    let mut credentials = Credentials::from_environment(&variable);
-    if let Some(file) = &arguments.authfile {
-        credentials.authfile = Some(file.clone());
-    }
-    if let (Some(user), Some(password)) = (&arguments.docker_username, &arguments.docker_password) {
-        credentials.explicit = Some((user.clone(), Secret::new(password)));
-    }
-    Ok(Connections {
-        fetch: Box::new(Client::new(client).map_err(|error| fault(error.to_string()))?),
-        credentials,
-        configuration: Configuration::from_environment(&variable).map_err(|error| fault(error.to_string()))?,
-        no_https: arguments.no_https,
     })
 }
 

@@ -5,10 +5,13 @@ mod binds;
 mod build;
 pub mod cache;
 pub mod check;
+mod exchange;
 pub mod inspect;
 mod login;
 mod plan;
 mod progress;
+mod pull;
+mod push;
 mod session;
 pub mod sif;
 
@@ -82,6 +85,8 @@ enum Command {
     Sif(sif::SifArguments),
     /// Show or shrink what is kept between builds
     Cache(cache::CacheArguments),
+    Pull(Box<pull::PullArguments>),
+    Push(Box<push::PushArguments>),
     /// Write a completion script for a shell to standard output
     Completions {
         shell: clap_complete::Shell,
@@ -119,6 +124,8 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Inspect(arguments) => report(inspect::run(&arguments), exit::SOURCE),
         Command::Sif(arguments) => report(sif::run(&arguments), exit::SOURCE),
         Command::Cache(arguments) => report(cache::run(&arguments), exit::OUTPUT),
+        Command::Pull(arguments) => pull::run(*arguments, &line.global),
+        Command::Push(arguments) => push::run(*arguments, &line.global),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut CommandLine::command(), "sifbuild", &mut std::io::stdout());
             exit::SUCCESS

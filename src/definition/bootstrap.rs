@@ -6,7 +6,7 @@ use super::arguments::placeholders;
 use super::grammar::{self, Reference};
 use super::hint::nearest;
 use super::report::Report;
-use super::{Bootstrap, DebianBase, FileBase, HeaderEntry, RegistryBase, header};
+use super::{Bootstrap, DebianBase, FileBase, HeaderEntry, LibraryBase, RegistryBase, header};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Span, Spanned};
 use std::ops::Range;
@@ -91,6 +91,8 @@ pub(super) fn lower(
         "docker-archive" => Bootstrap::DockerArchive(file_base(report, header, from())),
         "docker-daemon" => Bootstrap::DockerDaemon(file_base(report, header, from())),
         "localimage" => Bootstrap::Localimage(file_base(report, header, from())),
+        "oras" => Bootstrap::Oras(oras_base(report, header, from())?),
+        "library" => Bootstrap::Library(library_base(report, header, from())?),
         "scratch" => Bootstrap::Scratch,
         "busybox" => Bootstrap::Busybox { mirror_url: mirror_url(value(header, "mirrorurl")?) },
         "debootstrap" => Bootstrap::Debootstrap(DebianBase {
@@ -156,6 +158,25 @@ fn file_base(report: &mut Report<'_>, header: &[HeaderEntry], mut from: Spanned<
         from.value.insert_str(0, &prefix);
     }
     FileBase { from, fingerprints: fingerprints(report, header) }
+}
+
+fn oras_base(report: &mut Report<'_>, header: &[HeaderEntry], mut from: Spanned<String>) -> Option<FileBase> {
+    strip_scheme(report, &mut from, &["oras"])?;
+    if !placeholders(&from.value).is_empty() {
+        // That the argument has no value is said already.
+        return None;
+    }
+    if let Err(at) = grammar::reference(&from.value) {
+        report_bad_reference(report, &from.value, &from, at);
+        return None;
+    }
+    Some(FileBase { from, fingerprints: fingerprints(report, header) })
+}
+
+fn library_base(report: &mut Report<'_>, header: &[HeaderEntry], mut from: Spanned<String>) -> Option<LibraryBase> {
+    strip_scheme(report, &mut from, &["library"])?;
+    let library = value(header, "library").map(|library| library.value);
+    Some(LibraryBase { from, library, fingerprints: fingerprints(report, header) })
 }
 
 /// Drops a URI scheme in front of a value, which the agents do not take; says so. Nothing when it is another agent's.
@@ -356,8 +377,8 @@ fn report_bad_reference(report: &mut Report<'_>, whole: &str, from: &Spanned<Str
 }
 
 /// Whether a reference names no fixed image, and the tag that it names.
-pub(super) fn moving_tag(base: &RegistryBase) -> Option<&str> {
-    match grammar::reference(&base.from.value) {
+pub(super) fn moving_tag(from: &str) -> Option<&str> {
+    match grammar::reference(from) {
         Ok(Reference { digest: Some(_), .. }) | Err(_) => None,
         Ok(Reference { tag, .. }) => match tag {
             None => Some(""),

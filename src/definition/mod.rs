@@ -201,6 +201,10 @@ pub enum Bootstrap {
     DockerDaemon(FileBase),
     /// SIF, squashfs or sandbox directory.
     Localimage(FileBase),
+    /// A SIF in a registry.
+    Oras(FileBase),
+    /// A SIF in a Sylabs library.
+    Library(LibraryBase),
     Scratch,
     Busybox {
         mirror_url: Spanned<String>,
@@ -222,6 +226,16 @@ pub struct RegistryBase {
 pub struct FileBase {
     pub from: Spanned<String>,
     /// Upper-case hexadecimal, from `Fingerprints:`.
+    pub fingerprints: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibraryBase {
+    /// `[HOST/][ENTITY/[COLLECTION/]]NAME[:TAG]`.
+    pub from: Spanned<String>,
+    /// `Library:`, the service's address.
+    pub library: Option<String>,
+    /// As of [`FileBase`].
     pub fingerprints: Vec<String>,
 }
 

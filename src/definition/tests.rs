@@ -140,7 +140,7 @@ fn accepts_every_header_key_and_numbered_urls() {
 
 #[test]
 fn lowers_each_agent_to_its_own_variant() {
-    for agent in ["oras", "shub", "library", "buildkit", "dockerfile"] {
+    for agent in ["shub", "buildkit", "dockerfile"] {
         let stage = stage(&format!("Bootstrap: {agent}\nFrom: x\n"));
         assert!(matches!(&stage.bootstrap, Bootstrap::Absent(name) if name.value == agent), "{agent}");
     }
@@ -161,6 +161,17 @@ fn lowers_each_agent_to_its_own_variant() {
         (base.from.value.as_str(), base.fingerprints[0].as_str()),
         ("a b.sif", "12045C8C0B1004D058DE4BEDA20C27EE7FF7BA84")
     );
+}
+
+#[test]
+fn oras_and_library_bases_name_an_image_elsewhere() {
+    let Bootstrap::Oras(base) = stage("Bootstrap: oras\nFrom: oras://ghcr.io/o/a:1\n").bootstrap else { panic!() };
+    assert_eq!(base.from.value, "ghcr.io/o/a:1");
+    assert_eq!(errors("Bootstrap: oras\nFrom: ghcr.io/o/A:1\n"), ["SB016"]);
+    assert_eq!(errors("Bootstrap: oras\nFrom: docker://ghcr.io/o/a:1\n"), ["SB107"]);
+    let text = "Bootstrap: library\nFrom: e/c/n:1\nLibrary: https://library.example\n";
+    let Bootstrap::Library(base) = stage(text).bootstrap else { panic!() };
+    assert_eq!((base.from.value.as_str(), base.library.as_deref()), ("e/c/n:1", Some("https://library.example")));
 }
 
 fn entries(line: &str) -> Vec<(String, String)> {

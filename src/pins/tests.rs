@@ -22,6 +22,14 @@ fn every_kind() -> Pins {
                 "localimage c amd64",
                 BasePin::Local { path: "c \\ d\n".into(), kind: LocalKind::Sif, digest: digest("c") },
             ),
+            stage(
+                "oras amd64 f",
+                BasePin::Oras { reference: "r.example/f:1".into(), manifest: digest("f"), digest: digest("g") },
+            ),
+            stage(
+                "library amd64 h",
+                BasePin::Library { reference: "e/c/h:1".into(), url: "https://l.example/".into(), digest: digest("h") },
+            ),
             stage("busybox d amd64", BasePin::Busybox { url: "https://d.example/".into(), digest: digest("d") }),
             stage("debootstrap amd64 e", BasePin::Debian { lines: vec!["x 1".into(), "a 2".into()] }),
         ],
@@ -81,6 +89,16 @@ fn faults_of_a_lock_file_name_their_place() {
     ];
     let messages: Vec<String> = cases.iter().map(|text| Pins::parse(text).unwrap_err().to_string()).collect();
     insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn the_same_sif_from_anywhere_is_the_same_base() {
+    let kind = LocalKind::Sif;
+    let local = BasePin::Local { path: "a.sif".into(), kind, digest: digest("s") };
+    let oras = BasePin::Oras { reference: "x/a:1".into(), manifest: digest("m"), digest: digest("s") };
+    let library = BasePin::Library { reference: "e/c/n:1".into(), url: "https://x/".into(), digest: digest("s") };
+    assert_eq!(local.identity(), oras.identity());
+    assert_eq!(local.identity(), library.identity());
 }
 
 proptest! {

@@ -336,7 +336,7 @@ fn origin(bootstrap: &Bootstrap) -> Origin {
         | Bootstrap::OciArchive(_)
         | Bootstrap::DockerArchive(_)
         | Bootstrap::DockerDaemon(_) => Origin::Oci,
-        Bootstrap::Localimage(_) => Origin::Local,
+        Bootstrap::Localimage(_) | Bootstrap::Oras(_) | Bootstrap::Library(_) => Origin::Local,
         Bootstrap::Busybox { .. } => Origin::Busybox,
         Bootstrap::Scratch | Bootstrap::Debootstrap(_) | Bootstrap::Absent(_) => Origin::Shell,
     }

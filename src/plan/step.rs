@@ -132,6 +132,8 @@ fn describe_pin(pin: &BasePin) -> String {
         BasePin::Docker { reference, manifest } => format!("take {reference} ({manifest})"),
         BasePin::OciLayout { source, manifest } => format!("take {source} ({manifest})"),
         BasePin::Local { path, digest, .. } => format!("take {path} ({digest})"),
+        BasePin::Oras { reference, manifest, .. } => format!("take {reference} ({manifest})"),
+        BasePin::Library { reference, digest, .. } => format!("take {reference} ({digest})"),
         BasePin::Busybox { url, .. } => format!("take {url}"),
         BasePin::Debian { lines } => format!("unpack Debian packages ({} lines)", lines.len()),
     }

@@ -8,11 +8,11 @@ use crate::archive::layer::Dialect;
 use crate::build::BuildError;
 use crate::build::filesystem::{Filesystem, new_directory};
 use crate::build::output::{Form, Output};
-use crate::build::pin::oci_source;
+use crate::build::pin::{bring, oci_source};
 use crate::deb::pin::DebianPin;
 use crate::definition::Bootstrap;
 use crate::event::{Event, Task};
-use crate::pins::BasePin;
+use crate::pins::{BasePin, LocalKind};
 use crate::plan::Step;
 use crate::sandbox;
 use crate::store::{Contents, Held};
@@ -54,6 +54,13 @@ impl Performer<'_> {
             }
             (BasePin::Local { path, kind, digest }, _) => {
                 let base = local::provide(&self.options.directory.join(path), *kind, digest, &self.engine.digests)
+                    .map_err(|error| fault(error.to_string()))?;
+                self.stages[step.stage].config_object = base.oci_config;
+                self.push(step, base.held)
+            }
+            (BasePin::Oras { .. } | BasePin::Library { .. }, _) => {
+                let (path, digest) = bring(pin, self.engine).map_err(fault)?;
+                let base = local::provide(&path, LocalKind::Sif, &digest, &self.engine.digests)
                     .map_err(|error| fault(error.to_string()))?;
                 self.stages[step.stage].config_object = base.oci_config;
                 self.push(step, base.held)

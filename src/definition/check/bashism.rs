@@ -87,7 +87,7 @@ fn has_bash_as_sh(stage: &Stage) -> bool {
     let name = match &stage.bootstrap {
         Bootstrap::Docker(base) => base.from.value.to_lowercase(),
         Bootstrap::Absent(agent) if matches!(agent.value.as_str(), "yum" | "dnf" | "zypper" | "arch") => return true,
-        Bootstrap::Absent(_) | Bootstrap::Localimage(_) => stage
+        Bootstrap::Absent(_) | Bootstrap::Localimage(_) | Bootstrap::Oras(_) | Bootstrap::Library(_) => stage
             .header
             .iter()
             .find(|entry| entry.key == "from")

@@ -7,16 +7,20 @@ use crate::definition::header::spelling;
 use crate::definition::report::Report;
 
 pub(super) fn check_moving_tag(report: &mut Report<'_>, subject: &Subject<'_>) {
-    let Some(Bootstrap::Docker(base)) = subject.bootstrap() else { return };
-    let Some(tag) = moving_tag(base) else { return };
-    let name = &base.from.value;
+    let from = match subject.bootstrap() {
+        Some(Bootstrap::Docker(base)) => &base.from,
+        Some(Bootstrap::Oras(base)) => &base.from,
+        _ => return,
+    };
+    let name = &from.value;
+    let Some(tag) = moving_tag(name) else { return };
     let message = if tag.is_empty() {
         format!("`{name}` has no tag, so that the base changes when its owner pushes another one")
     } else {
         format!("the tag `{tag}` moves: the base changes when its owner pushes another one")
     };
     let diagnostic = report
-        .warning("SB102", base.from.span, message)
+        .warning("SB102", from.span, message)
         .label(if tag.is_empty() { "means `latest`" } else { "a moving tag" })
         .help("name a version, or a digest: `name:version@sha256:…`");
     report.push(diagnostic);

@@ -1,0 +1,254 @@
+//! `sifbuild pull`: an image from somewhere to a file on this host.
+
+use super::arguments::BuildArguments;
+use super::build::{Stop, finish};
+use super::exchange::{RegistryArguments, oras_reference, source, with_registry};
+use super::progress::Terminal;
+use super::{GlobalArguments, build, exit, session};
+use crate::agent::local::Digests;
+use crate::agent::oras;
+use crate::arch::Arch;
+use crate::definition::parse_spec_uri;
+use crate::disk::{self, AtomicFile};
+use crate::event::{Event, Observer};
+use crate::oci::manifest::Target;
+use crate::store::Store;
+use clap::Args;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Pull an image to a file
+#[derive(Args, Clone, Debug)]
+pub struct PullArguments {
+    /// The file, and where the image is: oras://, library://, http(s)://, docker://, …
+    #[arg(required = true, num_args = 1..=2, value_names = ["FILE", "URI"])]
+    pub places: Vec<String>,
+    /// Directory for the file
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Name of the file
+    #[arg(long, hide = true)]
+    pub name: Option<String>,
+    /// Replace an existing file
+    #[arg(short = 'F', long)]
+    pub force: bool,
+    /// Architecture of the image
+    #[arg(long)]
+    pub arch: Option<String>,
+    #[arg(long)]
+    pub arch_variant: Option<String>,
+    /// Write a sandbox directory instead of a SIF (docker:// and the like)
+    #[arg(long)]
+    pub sandbox: bool,
+    /// Equal bytes on every run (docker:// and the like)
+    #[arg(long)]
+    pub reproducible: bool,
+    /// Keep nothing between runs
+    #[arg(long)]
+    pub disable_cache: bool,
+    /// Directory for what is kept between builds
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Directory for temporary files, with --disable-cache
+    #[arg(long, value_name = "DIR")]
+    pub tmpdir: Option<PathBuf>,
+    /// Address of the library service
+    #[arg(long, value_name = "URL")]
+    pub library: Option<String>,
+    #[arg(long, value_name = "URL", hide = true)]
+    pub docker_host: Option<String>,
+    /// Accepted: an image without a signature is pulled
+    #[arg(short = 'U', long, alias = "allow-unauthenticated", hide = true)]
+    pub allow_unsigned: bool,
+    #[arg(long, hide = true)]
+    pub no_cleanup: bool,
+    #[command(flatten)]
+    pub registry: RegistryArguments,
+}
+
+pub fn run(mut arguments: PullArguments, global: &GlobalArguments) -> u8 {
+    let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
+    arguments.fill(&|name| std::env::var(name).ok());
+    let target = match arguments.target() {
+        Ok(target) => target,
+        Err(stop) => return finish(Err(stop)),
+    };
+    let uri = arguments.uri().to_owned();
+    match parse_spec_uri(&uri).map(|(scheme, _)| scheme) {
+        Some("oras") => finish(pull_oras(arguments, &target, &terminal)),
+        Some("docker" | "docker-archive" | "docker-daemon" | "oci" | "oci-archive") => {
+            build::run(arguments.into_build(target), global)
+        }
+        Some(scheme) => finish(Err(Stop::usage(format!("{uri}: images are not pulled from {scheme}")))),
+        None => finish(Err(Stop::usage(format!(
+            "{uri}: an address like oras://REGISTRY/REPOSITORY:TAG is needed; a file is copied with cp"
+        )))),
+    }
+}
+
+impl PullArguments {
+    fn fill(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        use super::arguments::lookup;
+        let text = |name: &str| lookup(name, variable).filter(|value| !value.is_empty());
+        let path = |value: &mut Option<PathBuf>, names: &[&str]| {
+            if value.is_none() {
+                *value = names.iter().find_map(|name| text(name)).map(PathBuf::from);
+            }
+        };
+        path(&mut self.dir, &["PULLDIR", "PULLFOLDER"]);
+        path(&mut self.tmpdir, &["TMPDIR"]);
+        for (value, name) in [
+            (&mut self.arch, "PULL_ARCH"),
+            (&mut self.arch_variant, "PULL_ARCH_VARIANT"),
+            (&mut self.library, "LIBRARY"),
+            (&mut self.name, "PULL_NAME"),
+        ] {
+            if value.is_none() {
+                *value = text(name);
+            }
+        }
+        self.force |= text("FORCE").is_some_and(|value| value == "true" || value == "1");
+        self.disable_cache |= text("DISABLE_CACHE").is_some_and(|value| value == "true" || value == "1");
+    }
+
+    fn uri(&self) -> &str {
+        self.places.last().map_or("", String::as_str)
+    }
+
+    /// Where the image goes: what is named, else a name made of the address.
+    fn target(&self) -> Result<PathBuf, Stop> {
+        let name = match self.places.as_slice() {
+            [name, _] => name.clone(),
+            _ => self.name.clone().unwrap_or_else(|| file_name(self.uri())),
+        };
+        let target = match &self.dir {
+            Some(directory) => directory.join(name),
+            None => PathBuf::from(name),
+        };
+        if !self.force && std::fs::symlink_metadata(&target).is_ok() {
+            let text = format!("{} already exists. Use --force if you want to overwrite it", target.display());
+            return Err(Stop { text, code: exit::TARGET });
+        }
+        Ok(target)
+    }
+
+    fn platform(&self) -> Result<Target, Stop> {
+        let arch = match &self.arch {
+            Some(name) => {
+                Arch::parse(name).ok_or_else(|| Stop::usage(format!("--arch {name}: unknown architecture")))?
+            }
+            None => Arch::host(),
+        };
+        Ok(Target::new(arch, build::platform_variant(self.arch.as_deref(), self.arch_variant.as_deref()).as_deref()))
+    }
+
+    fn into_build(self, target: PathBuf) -> BuildArguments {
+        BuildArguments {
+            target,
+            spec: self.uri().to_owned(),
+            force: self.force,
+            arch: self.arch,
+            arch_variant: self.arch_variant,
+            sandbox: self.sandbox,
+            reproducible: self.reproducible,
+            disable_cache: self.disable_cache,
+            cache_dir: self.cache_dir,
+            tmpdir: self.tmpdir,
+            docker_host: self.docker_host,
+            registry: self.registry,
+            debian_variant: "minbase".to_owned(),
+            ..BuildArguments::default()
+        }
+    }
+}
+
+/// Facts §6.3: the last element of the path, `:` between name and tag as `_`.
+fn file_name(uri: &str) -> String {
+    let (scheme, rest) = parse_spec_uri(uri).unwrap_or(("", uri));
+    let rest = rest.trim_end_matches('/');
+    let rest = if matches!(scheme, "http" | "https") { rest.split(['?', '#']).next().unwrap_or(rest) } else { rest };
+    let last = rest.rsplit('/').next().unwrap_or(rest);
+    if matches!(scheme, "http" | "https") {
+        return last.to_owned();
+    }
+    // Of several tags the first.
+    let last = last.split(',').next().unwrap_or(last);
+    match last.split_once(':') {
+        Some((name, tag)) => format!("{name}_{tag}.sif"),
+        None => format!("{last}_latest.sif"),
+    }
+}
+
+fn pull_oras(mut arguments: PullArguments, target: &Path, terminal: &Terminal) -> Result<(), Stop> {
+    let reference = oras_reference(arguments.uri())?;
+    let platform = arguments.platform()?;
+    let cache = Cache::open(&arguments)?;
+    with_registry(&mut arguments.registry, terminal, |registry| {
+        let blobs = cache.store.blobs();
+        let pin = oras::pin(&reference.to_string(), &platform, registry, &blobs, terminal).map_err(source)?;
+        terminal.observe(Event::Info(format!("Pulling {reference} ({})", pin.manifest)));
+        let path = oras::provide(&pin, registry, &blobs, &Digests::default(), terminal).map_err(source)?;
+        place(&path, target, arguments.force)?;
+        terminal.observe(Event::Info(format!("Pull complete: {}", target.display())));
+        Ok(())
+    })
+}
+
+/// The store, or a temporary one beside the temporary files.
+struct Cache {
+    store: Store,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Cache {
+    fn open(arguments: &PullArguments) -> Result<Cache, Stop> {
+        let output = |text: String| Stop { text, code: exit::OUTPUT };
+        let temporary = match arguments.disable_cache {
+            true => {
+                let parent = arguments.tmpdir.clone().unwrap_or_else(std::env::temp_dir);
+                let made = tempfile::Builder::new().prefix("sifbuild-").tempdir_in(&parent);
+                Some(made.map_err(|error| {
+                    output(format!("cannot make a directory in {}: {}", parent.display(), disk::without_path(error)))
+                })?)
+            }
+            false => None,
+        };
+        let root = match &temporary {
+            Some(directory) => directory.path().to_path_buf(),
+            None => session::cache_directory(arguments.cache_dir.as_deref()),
+        };
+        let store = Store::open(&root, &session::store_mode()).map_err(|error| output(error.to_string()))?;
+        Ok(Cache { store, _temporary: temporary })
+    }
+}
+
+/// Gives the image its name and mode; complete or not at all.
+fn place(image: &Path, target: &Path, replace: bool) -> Result<(), Stop> {
+    let output = |error: disk::Error| Stop {
+        code: if matches!(error, disk::Error::Exists(_)) { exit::TARGET } else { exit::OUTPUT },
+        text: error.to_string(),
+    };
+    let mut file = AtomicFile::create(target, 0o755).map_err(output)?;
+    let copied = File::open(image).and_then(|mut from| disk::copy_file(&mut from, file.file_mut()));
+    copied.map_err(|error| Stop { text: format!("cannot write {}: {error}", target.display()), code: exit::OUTPUT })?;
+    file.commit(replace).map_err(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_as_apptainer_names_them() {
+        for (uri, name) in [
+            ("oras://r.example/a/alpine:3.20", "alpine_3.20.sif"),
+            ("oras://r.example/a/alpine", "alpine_latest.sif"),
+            ("oras://r.example/a/alpine@sha256:12", "alpine@sha256_12.sif"),
+            ("docker://alpine", "alpine_latest.sif"),
+            ("library://e/c/n:one,two", "n_one.sif"),
+            ("https://h.example/d/image.sif?token=x", "image.sif"),
+        ] {
+            assert_eq!(file_name(uri), name, "{uri}");
+        }
+    }
+}
