@@ -23,6 +23,7 @@ pub mod event;
 pub mod fetch;
 pub mod luks;
 pub mod oci;
+pub mod openpgp;
 pub mod pins;
 pub mod plan;
 pub mod sandbox;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Stratum, module, and the modules of its own stratum that it may import. Lower strata are open to it.
-const TABLE: [(u8, &str, &[&str]); 28] = [
+const TABLE: [(u8, &str, &[&str]); 29] = [
     (0, "digest", &[]),
     (0, "arch", &[]),
     (0, "calendar", &[]),
@@ -17,11 +17,12 @@ const TABLE: [(u8, &str, &[&str]); 28] = [
     (1, "archive", &["tree"]),
     // A layer's media type names its compression, which is an enum of `archive`.
     (1, "oci", &["archive"]),
+    (1, "openpgp", &[]),
     (1, "rpm", &["archive"]),
-    (1, "deb", &["archive", "solve", "tree"]),
+    (1, "deb", &["archive", "openpgp", "solve", "tree"]),
     (1, "solve", &[]),
     (1, "squashfs", &["tree"]),
-    (1, "sif", &[]),
+    (1, "sif", &["openpgp"]),
     // The trait for bytes at offsets is squashfs's.
     (1, "luks", &["squashfs"]),
     (2, "skeleton", &[]),

@@ -5,7 +5,6 @@
 //! (wiki.debian.org/DebianRepository/Format), `debootstrap`'s behaviour.
 
 pub mod base;
-pub mod cleartext;
 pub mod control;
 pub mod index;
 pub mod package;

@@ -1,12 +1,12 @@
 //! Why an archive does not answer which packages make up a base.
 
-use crate::deb::cleartext::CleartextError;
 use crate::deb::index::IndexError;
 use crate::deb::pin::PinError;
 use crate::deb::release::ReleaseError;
 use crate::deb::select::SelectError;
 use crate::deb::signature::SignatureError;
 use crate::fetch::FetchError;
+use crate::openpgp::CleartextError;
 use std::io;
 use std::path::PathBuf;
 

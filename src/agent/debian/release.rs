@@ -1,11 +1,12 @@
 //! The release of an archive: found at a mirror, its signature and its date checked.
 
 use super::{Asker, DebianError, host, is_absent};
-use crate::deb::cleartext::Cleartext;
 use crate::deb::release::Release;
-use crate::deb::signature::Keyring;
+use crate::deb::signature;
 use crate::digest::Digest;
 use crate::event::Event;
+use crate::openpgp::Cleartext;
+use crate::openpgp::Keyring;
 
 /// Bytes of an `InRelease`, `Release` or `Release.gpg` file.
 const MAXIMUM_RELEASE: u64 = 16 << 20;
@@ -78,7 +79,7 @@ impl Asker<'_> {
         url: &str,
         mirror: &host::Mirror,
         signed: &[u8],
-        signature: &[u8],
+        block: &[u8],
     ) -> Result<Vec<String>, DebianError> {
         let named = if self.options.keyrings.is_empty() { &mirror.keyrings } else { &self.options.keyrings };
         let paths = if named.is_empty() { host::keyrings(&self.options.host_root) } else { named.clone() };
@@ -98,7 +99,7 @@ impl Asker<'_> {
         if keyring.is_empty() {
             return Err(fault.unwrap_or_else(|| DebianError::NoKeyring { url: url.to_owned() }));
         }
-        keyring.verify(signed, signature, self.now).map_err(|cause| {
+        signature::verify(&keyring, signed, block, self.now).map_err(|cause| {
             let keyrings = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
             DebianError::Signature { url: url.to_owned(), cause, keyrings }
         })

@@ -1,9 +1,9 @@
-//! `deb::cleartext` and `deb::release`: nothing unsigned is read; a release file is bounded.
+//! `openpgp::cleartext` and `deb::release`: nothing unsigned is read; a release file is bounded.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sifbuild::deb::cleartext::Cleartext;
 use sifbuild::deb::release::{Release, parse_date};
+use sifbuild::openpgp::Cleartext;
 
 fuzz_target!(|text: &str| {
     parse_date(text);

@@ -1,4 +1,4 @@
-//! Splits an `InRelease` file into the text that was signed and its signature.
+//! Text with its signature below it: splitting the two, and putting them together.
 //!
 //! Source: RFC 9580 §7 (cleartext signature framework). Strict on purpose: whatever is not covered by the signature
 //! is refused rather than skipped, so that no reader can take unsigned text for signed.
@@ -75,8 +75,30 @@ impl Cleartext {
 
     /// The bytes that the signature covers: line ends as CR LF, none after the last line.
     pub fn signed_bytes(&self) -> Vec<u8> {
-        self.text.replace('\n', "\r\n").into_bytes()
+        signed_bytes(&self.text)
     }
+}
+
+/// What is signed of a text: line ends as CR LF, without blanks before them.
+pub fn signed_bytes(text: &str) -> Vec<u8> {
+    lines(text).collect::<Vec<_>>().join("\r\n").into_bytes()
+}
+
+/// The message of a text without a line end at its end, the name of the hash, and an armored signature over [`signed_bytes`].
+pub fn compose(text: &str, hash: &str, signature: &str) -> String {
+    let mut message = format!("{BEGIN_MESSAGE}\nHash: {hash}\n\n");
+    for line in lines(text) {
+        if line.starts_with('-') {
+            message.push_str("- ");
+        }
+        message.push_str(line);
+        message.push('\n');
+    }
+    message + signature
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').map(|line| line.trim_end_matches([' ', '\t', '\r']))
 }
 
 #[cfg(test)]

@@ -1,0 +1,70 @@
+//! The text form of OpenPGP data. Source: RFC 9580 §6.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pgp::armor::{Dearmor, DearmorOptions};
+use std::io::Read as _;
+
+const BEGIN: &[u8] = b"-----BEGIN PGP ";
+const LINE: usize = 64;
+
+/// What a block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    PublicKey,
+    PrivateKey,
+    Signature,
+}
+
+impl Block {
+    fn title(self) -> &'static str {
+        match self {
+            Block::PublicKey => "PUBLIC KEY BLOCK",
+            Block::PrivateKey => "PRIVATE KEY BLOCK",
+            Block::Signature => "SIGNATURE",
+        }
+    }
+}
+
+/// Without the checksum line, which RFC 9580 advises against and no reader needs; without a line end at the end.
+pub fn encode(block: Block, bytes: &[u8]) -> String {
+    let title = block.title();
+    let mut text = format!("-----BEGIN PGP {title}-----\n\n");
+    let encoded = STANDARD.encode(bytes);
+    for line in encoded.as_bytes().chunks(LINE) {
+        text.extend(line.iter().copied().map(char::from));
+        text.push('\n');
+    }
+    text + &format!("-----END PGP {title}-----")
+}
+
+/// The binary data of every block of a text; binary input as it is. `Err` tells the first block that cannot be read.
+///
+/// The caller bounds the input; what comes out is no longer.
+pub fn decode(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    if bytes.first().is_some_and(|byte| byte & 0x80 != 0) {
+        return Ok(bytes.to_vec());
+    }
+    let blocks = blocks(bytes);
+    if blocks.is_empty() {
+        return Err("it is neither OpenPGP data nor an armored block".to_owned());
+    }
+    let mut decoded = Vec::new();
+    for block in blocks {
+        let mut dearmor = Dearmor::with_options(block, DearmorOptions::new().set_limit(block.len().max(1024)));
+        let mut part = Vec::new();
+        dearmor.read_header().map_err(|error| error.to_string()).and_then(|()| {
+            dearmor.by_ref().take(block.len() as u64).read_to_end(&mut part).map_err(|error| error.to_string())
+        })?;
+        decoded.append(&mut part);
+    }
+    Ok(decoded)
+}
+
+/// Each block with what follows it, up to the next.
+fn blocks(bytes: &[u8]) -> Vec<&[u8]> {
+    let starts: Vec<usize> =
+        bytes.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN).map(|(at, _)| at).collect();
+    let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
+    starts.iter().zip(ends).map(|(start, end)| &bytes[*start..end]).collect()
+}

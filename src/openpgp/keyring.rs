@@ -1,0 +1,206 @@
+//! Many public keys, in the order of their file.
+//!
+//! A file that is read and written again keeps its bytes: keys that we cannot read (old versions, new algorithms) stay where they are.
+
+use super::armor;
+use super::key::{Fingerprint, PublicKey, Selector};
+use super::packet::{self, PacketError};
+use super::secret::SecretKey;
+
+/// Longest keyring that is read, in bytes: 16 MiB.
+pub const MAXIMUM_KEYRING: usize = 16 << 20;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyringError {
+    #[error("the keyring is larger than 16 MiB")]
+    TooLarge,
+    #[error("the armor cannot be read: {0}")]
+    Armor(String),
+    #[error("{0}")]
+    Packet(#[from] PacketError),
+    #[error("a key cannot be read: {0}")]
+    Key(String),
+    #[error("it holds no key")]
+    NoKey,
+}
+
+/// Why a selector does not give one key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    #[error("no key {0} in the keyring")]
+    NotFound(String),
+    #[error("{wanted} fits more than one key: {}", .found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Ambiguous { wanted: String, found: Vec<Fingerprint> },
+}
+
+/// What [`Keyring::insert`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    New,
+    /// The key was there; signatures, user ids or subkeys were added.
+    Updated,
+    Known,
+}
+
+/// Public keys.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring {
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Debug)]
+enum Entry {
+    Key(Box<PublicKey>),
+    Unread(Vec<u8>),
+}
+
+/// The keys of a file of either kind.
+#[derive(Debug, Default)]
+pub struct Contents {
+    pub public: Vec<PublicKey>,
+    pub secret: Vec<SecretKey>,
+    /// Keys that cannot be read, and why the first cannot.
+    pub unread: Option<(usize, KeyringError)>,
+}
+
+impl Keyring {
+    pub fn new() -> Keyring {
+        Keyring::default()
+    }
+
+    /// Reads a keyring file. An empty one has no keys; a damaged one is an error, so that it is never overwritten.
+    pub fn read(bytes: &[u8]) -> Result<Keyring, KeyringError> {
+        let (keys, fault) = split(bytes)?;
+        if let Some(fault) = fault {
+            return Err(fault.into());
+        }
+        let entries = keys.into_iter().map(|(tag, bytes)| match tag {
+            packet::PUBLIC_KEY => {
+                PublicKey::read(bytes.clone()).map_or(Entry::Unread(bytes), |key| Entry::Key(Box::new(key)))
+            }
+            _ => Entry::Unread(bytes),
+        });
+        Ok(Keyring { entries: entries.collect() })
+    }
+
+    /// Adds the public keys of a file, binary or armored, one or many blocks. Gives how many there were.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<usize, KeyringError> {
+        let contents = Contents::read(bytes)?;
+        let count = contents.public.len();
+        for key in contents.public {
+            self.insert(key);
+        }
+        match (count, contents.unread) {
+            (0, Some((_, fault))) => Err(fault),
+            (0, None) => Err(KeyringError::NoKey),
+            _ => Ok(count),
+        }
+    }
+
+    /// Adds a key, or what it has more than the copy that is here.
+    pub fn insert(&mut self, key: PublicKey) -> Inserted {
+        let fingerprint = key.fingerprint();
+        let known = self.entries.iter_mut().find_map(|entry| match entry {
+            Entry::Key(known) if known.fingerprint() == fingerprint => Some(known),
+            _ => None,
+        });
+        match known {
+            Some(known) => {
+                if known.merge(key) {
+                    Inserted::Updated
+                } else {
+                    Inserted::Known
+                }
+            }
+            None => {
+                self.entries.push(Entry::Key(Box::new(key)));
+                Inserted::New
+            }
+        }
+    }
+
+    /// Tells whether the key was there.
+    pub fn remove(&mut self, fingerprint: &Fingerprint) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| !matches!(entry, Entry::Key(key) if key.fingerprint() == *fingerprint));
+        self.entries.len() < before
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys().next().is_none()
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Key(key) => Some(key.as_ref()),
+            Entry::Unread(_) => None,
+        })
+    }
+
+    /// Keys of the file that cannot be read here.
+    pub fn unread(&self) -> usize {
+        self.entries.len() - self.keys().count()
+    }
+
+    pub fn find(&self, fingerprint: &Fingerprint) -> Option<&PublicKey> {
+        self.keys().find(|key| key.fingerprint() == *fingerprint)
+    }
+
+    /// The one key that is meant.
+    pub fn select(&self, selector: &Selector) -> Result<&PublicKey, SelectError> {
+        let found: Vec<&PublicKey> = self.keys().filter(|key| key.matches(selector)).collect();
+        match found.as_slice() {
+            [] => Err(SelectError::NotFound(selector.to_string())),
+            [key] => Ok(key),
+            many => Err(SelectError::Ambiguous {
+                wanted: selector.to_string(),
+                found: many.iter().map(|key| key.fingerprint()).collect(),
+            }),
+        }
+    }
+
+    /// The file: packets one after the other.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.entries
+            .iter()
+            .flat_map(|entry| match entry {
+                Entry::Key(key) => key.to_bytes(),
+                Entry::Unread(bytes) => bytes,
+            })
+            .copied()
+            .collect()
+    }
+}
+
+impl Contents {
+    /// The keys of a file, public and secret, binary or armored. Keys that cannot be read are counted.
+    pub fn read(bytes: &[u8]) -> Result<Contents, KeyringError> {
+        let (keys, fault) = split(bytes)?;
+        let mut contents = Contents { unread: fault.map(|fault| (1, fault.into())), ..Contents::default() };
+        for (tag, bytes) in keys {
+            let read = if tag == packet::SECRET_KEY {
+                SecretKey::read(bytes).map(|key| contents.secret.push(key))
+            } else {
+                PublicKey::read(bytes).map(|key| contents.public.push(key))
+            };
+            if let Err(fault) = read {
+                let (count, fault) = contents.unread.unwrap_or((0, fault));
+                contents.unread = Some((count + 1, fault));
+            }
+        }
+        Ok(contents)
+    }
+}
+
+pub(super) type Split = (Vec<(u8, Vec<u8>)>, Option<PacketError>);
+
+/// The keys' packets; an empty file has none.
+pub(super) fn split(bytes: &[u8]) -> Result<Split, KeyringError> {
+    if bytes.len() > MAXIMUM_KEYRING {
+        return Err(KeyringError::TooLarge);
+    }
+    if bytes.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    Ok(packet::transferable_keys(&armor::decode(bytes).map_err(KeyringError::Armor)?))
+}
