@@ -58,7 +58,7 @@ fn sandbox(directory: &TempDir) -> PathBuf {
 }
 
 fn image(directory: &TempDir) -> String {
-    let document = metadata::to_json_compact(&inspect::read(&sandbox(directory)).unwrap());
+    let document = metadata::to_json_compact(&inspect::read(&sandbox(directory), &Default::default()).unwrap());
     let path = directory.path().join("image.sif");
     let mut writer = Writer::new(File::create(&path).unwrap(), &WriterOptions::default()).unwrap();
     writer.add(&ObjectOptions::new(DataType::DEFFILE), b"bootstrap: scratch\n").unwrap();
@@ -127,7 +127,9 @@ fn says_why_an_image_without_metadata_is_not_read() {
     let primary = |file_system| ObjectOptions::partition(file_system, PartitionType::PRIMARY_SYSTEM, Arch::Amd64);
     assert!(write(None).contains("no primary partition"));
     let error = write(Some(primary(FileSystem::ENCRYPTED_SQUASHFS)));
-    assert!(error.contains("(Encrypted squashfs)"), "{error}");
+    assert!(error.contains("encrypted, and no key"), "{error}");
+    let error = write(Some(primary(FileSystem::GOCRYPTFS_SQUASHFS)));
+    assert!(error.contains("gocryptfs") && error.contains("--sandbox"), "{error}");
     let error = write(Some(primary(FileSystem::SQUASHFS)));
     assert!(error.contains("not a squashfs image"), "{error}");
 }

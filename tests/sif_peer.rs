@@ -161,7 +161,7 @@ fn write_image(scratch: &Scratch, name: &str, options: &WriterOptions) -> String
         let packed = Command::new("mksquashfs").args([&root, &partition, "-noappend", "-all-root", "-quiet"]).output();
         assert!(packed.is_ok_and(|output| output.status.success()), "apt-get install -y squashfs-tools");
     }
-    let document = metadata::to_json_compact(&inspect::read(Path::new(&root)).unwrap());
+    let document = metadata::to_json_compact(&inspect::read(Path::new(&root), &Default::default()).unwrap());
     let image = scratch.file(name);
     let mut writer = Writer::new(File::create(&image).unwrap(), options).unwrap();
     writer.add(&ObjectOptions::new(DataType::DEFFILE), b"Bootstrap: scratch\n").unwrap();

@@ -1,9 +1,10 @@
 //! `localimage`: a base that is an image already, on this host: SIF, bare squashfs, or sandbox directory (facts §2.6).
 
+use super::encrypted::{self, PartitionError, Source, Unlocking};
 use crate::digest::{Algorithm, Digest, Hasher, HashingReader};
 use crate::disk::{self, ScanOptions};
 use crate::pins::LocalKind;
-use crate::sif::format::{DataType, FileSystem, PartitionType};
+use crate::sif::format::{DataType, PartitionType};
 use crate::sif::reader::{Sif, is_sif};
 use crate::squashfs::format::{SUPERBLOCK_SIZE, Superblock};
 use crate::squashfs::{Image, Window};
@@ -34,8 +35,8 @@ pub enum LocalError {
     Sif { path: PathBuf, cause: String },
     #[error("{path} holds no root filesystem: it has no primary system partition", path = .0.display())]
     NoPartition(PathBuf),
-    #[error("{path}: its root filesystem is {found}, which cannot be read here; squashfs can", path = path.display())]
-    FileSystem { path: PathBuf, found: &'static str },
+    #[error("{path} {cause}", path = path.display())]
+    Partition { path: PathBuf, cause: PartitionError },
     #[error("{path}: its squashfs is not sound: {cause}", path = path.display())]
     Squashfs { path: PathBuf, cause: String },
     #[error("{path} changed while it was built from, or is not the image that the lock file names; build again", path = .0.display())]
@@ -115,8 +116,13 @@ impl Digests {
 }
 
 /// Kind and identity of an image: of a file the digest of its bytes, of a directory that of its names, metadata and sizes.
-pub fn pin(path: &Path, digests: &Digests) -> Result<(LocalKind, Digest), LocalError> {
+///
+/// An encrypted image that does not open is refused here, before any work.
+pub fn pin(path: &Path, digests: &Digests, unlocking: Option<&Unlocking>) -> Result<(LocalKind, Digest), LocalError> {
     let kind = recognise(path)?.ok_or_else(|| LocalError::Unknown(path.to_path_buf()))?;
+    if kind == LocalKind::Sif {
+        open_sif(path, unlocking)?;
+    }
     let digest = match kind {
         LocalKind::Sandbox => digest_of_directory(&disk::scan(path, &ScanOptions::default())?),
         LocalKind::Squashfs | LocalKind::Sif => digests.of(path)?,
@@ -131,7 +137,13 @@ fn digest_of_directory(layer: &Layer) -> Digest {
 }
 
 /// The content of an image that [`pin`] gave the digest of.
-pub fn provide(path: &Path, kind: LocalKind, pinned: &Digest, digests: &Digests) -> Result<LocalBase, LocalError> {
+pub fn provide(
+    path: &Path,
+    kind: LocalKind,
+    pinned: &Digest,
+    digests: &Digests,
+    unlocking: Option<&Unlocking>,
+) -> Result<LocalBase, LocalError> {
     let changed = || LocalError::Changed(path.to_path_buf());
     if kind == LocalKind::Sandbox {
         let layer = disk::scan(path, &ScanOptions::default())?;
@@ -145,12 +157,12 @@ pub fn provide(path: &Path, kind: LocalKind, pinned: &Digest, digests: &Digests)
         return Err(changed());
     }
     if kind == LocalKind::Sif {
-        return provide_sif(path);
+        return provide_sif(path, unlocking);
     }
     let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
     let mut file = File::open(path).map_err(fault)?;
     let size = file.seek(SeekFrom::End(0)).map_err(fault)?;
-    open_squashfs(path, file, 0, size).map(|held| LocalBase { held, oci_config: None })
+    open_squashfs(path, Box::new(Window::new(file, 0, size))).map(|held| LocalBase { held, oci_config: None })
 }
 
 /// When the image was made, in seconds since the epoch: what the SIF says, else its squashfs. A directory does not say.
@@ -176,30 +188,31 @@ pub fn created(path: &Path, kind: LocalKind) -> Result<Option<i64>, LocalError> 
     Ok(Superblock::parse(&bytes).ok().map(|superblock| i64::from(superblock.mkfs_time)))
 }
 
-fn provide_sif(path: &Path) -> Result<LocalBase, LocalError> {
-    let file = File::open(path).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
-    let fault = |cause: String| LocalError::Sif { path: path.to_path_buf(), cause };
-    let mut sif = Sif::read(file).map_err(|error| fault(error.to_string()))?;
-    let (descriptor, partition) = sif
-        .partition(PartitionType::PRIMARY_SYSTEM)
-        .map(|(descriptor, partition)| (descriptor.clone(), partition))
-        .ok_or_else(|| LocalError::NoPartition(path.to_path_buf()))?;
-    if partition.file_system != FileSystem::SQUASHFS {
-        let found = partition.file_system.text();
-        return Err(LocalError::FileSystem { path: path.to_path_buf(), found });
-    }
+fn provide_sif(path: &Path, unlocking: Option<&Unlocking>) -> Result<LocalBase, LocalError> {
+    let (mut sif, source) = open_sif(path, unlocking)?;
     let config = sif.find_named(DataType::GENERIC_JSON, "oci-config.json").cloned();
     let oci_config = config
         .map(|config| sif.contents(&config, MAXIMUM_CONFIG))
         .transpose()
-        .map_err(|error| fault(error.to_string()))?;
-    let (file, _, _) = sif.into_parts();
-    let held = open_squashfs(path, file, descriptor.offset as u64, descriptor.size as u64)?;
-    Ok(LocalBase { held, oci_config })
+        .map_err(|error| LocalError::Sif { path: path.to_path_buf(), cause: error.to_string() })?;
+    Ok(LocalBase { held: open_squashfs(path, source)?, oci_config })
 }
 
-fn open_squashfs(path: &Path, file: File, offset: u64, size: u64) -> Result<Held, LocalError> {
-    let image = Image::open(Window::new(file, offset, size))
+/// A SIF, and the squashfs that is its root filesystem.
+fn open_sif(path: &Path, unlocking: Option<&Unlocking>) -> Result<(Sif<File>, Source), LocalError> {
+    let file = File::open(path).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
+    let mut sif =
+        Sif::read(file).map_err(|error| LocalError::Sif { path: path.to_path_buf(), cause: error.to_string() })?;
+    let (descriptor, partition) =
+        sif.partition(PartitionType::PRIMARY_SYSTEM).ok_or_else(|| LocalError::NoPartition(path.to_path_buf()))?;
+    let place = (descriptor.id, descriptor.offset as u64, descriptor.size as u64);
+    let source = encrypted::open(&mut sif, place, &partition, unlocking)
+        .map_err(|cause| LocalError::Partition { path: path.to_path_buf(), cause })?;
+    Ok((sif, source))
+}
+
+fn open_squashfs(path: &Path, source: Source) -> Result<Held, LocalError> {
+    let image = Image::open(source)
         .map_err(|error| LocalError::Squashfs { path: path.to_path_buf(), cause: error.to_string() })?;
     Ok(Held { layer: image.tree.layer(), contents: Contents::Squashfs(Arc::new(image)) })
 }

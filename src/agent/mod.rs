@@ -3,6 +3,7 @@
 pub mod busybox;
 pub mod debian;
 pub mod docker;
+pub mod encrypted;
 pub mod local;
 pub mod oci;
 pub mod oras;

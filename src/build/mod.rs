@@ -8,6 +8,7 @@
 //! ids: files of a subordinate range can be neither read nor removed from outside.
 
 mod copy;
+mod encryption;
 mod epoch;
 mod error;
 mod filesystem;
@@ -31,10 +32,12 @@ use crate::fetch::auth::Credentials;
 use crate::fetch::http::Fetch;
 use crate::fetch::registry::Registry;
 use crate::fetch::registry::configuration::Configuration;
+use crate::luks::Kdf;
 use crate::oci::manifest::Target;
 use crate::pins::Pins;
 use crate::plan::{self, Decision, Plan, PlanOptions, Sections};
 use crate::sandbox::Bind;
+use crate::sif::wrapped_key::ImageKey;
 use crate::skeleton::Timestamp;
 use crate::source::Span;
 use crate::squashfs::Compression;
@@ -95,8 +98,21 @@ pub struct Options {
     pub debian: crate::agent::debian::Options,
     /// Layers downloaded at once.
     pub concurrency: usize,
+    /// What opens encrypted bases.
+    pub unlocking: Option<crate::agent::encrypted::Unlocking>,
+    /// The image's root filesystem is encrypted.
+    pub encryption: Option<Encryption>,
     /// Base pins of a lock file.
     pub lock: Pins,
+}
+
+/// How an image is encrypted.
+#[derive(Clone, Debug)]
+pub struct Encryption {
+    /// A PEM key is one that [`crate::sif::wrapped_key::check_public`] took.
+    pub key: ImageKey,
+    /// How a passphrase is stretched. A wrapped key needs that not.
+    pub kdf: Kdf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

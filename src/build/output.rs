@@ -1,5 +1,6 @@
 //! The image: a SIF, a sandbox directory, or an OCI layout; each appears complete or not at all.
 
+use super::encryption::{Sealed, Sink, random};
 use super::filesystem::Filesystem;
 use super::pack::Packing;
 use super::{BuildError, Engine, Options, oci_layout};
@@ -7,11 +8,11 @@ use crate::definition::{Definition, Stage};
 use crate::digest::Digest;
 use crate::disk::{self, AtomicFile};
 use crate::event::{Event, Task};
-use crate::sif::format::DataType;
+use crate::sif::format::{DataType, Extra, FileSystem, Link, MessageFormat, MessageType, PartitionType};
 use crate::sif::metadata;
 use crate::sif::writer::{ObjectOptions, Writer as SifWriter, WriterOptions};
 use crate::skeleton::{BaseImage, MetadataInputs, Timestamp, definition_metadata};
-use crate::squashfs::{Options as SquashfsOptions, Window, Writer};
+use crate::squashfs::{Options as SquashfsOptions, ReadAt, Window, Writer};
 use crate::store::Store;
 use crate::tree::{Layer, Tree, TreePath};
 use std::fs::{self, File};
@@ -96,19 +97,27 @@ pub fn check_target(options: &Options) -> Result<(), BuildError> {
 /// A SIF in the making whose squashfs receives bodies already.
 pub struct Output<'a> {
     file: AtomicFile,
-    packing: Packing<'a, File>,
+    packing: Packing<'a, Box<dyn Sink>>,
+    /// Where the partition begins.
     offset: u64,
+    sealed: Option<Sealed>,
 }
 
 impl<'a> Output<'a> {
-    /// Starts the file; the squashfs begins at `offset`.
+    /// Starts the file; the partition begins at `offset`.
     pub fn begin(options: &Options, offset: u64, store: &'a Store) -> Result<Output<'a>, BuildError> {
         let fault = |cause: String| BuildError::Write { path: options.target.clone(), cause };
         let file = AtomicFile::create(&options.target, 0o755)?;
         let mut out = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
-        out.seek(SeekFrom::Start(offset)).map_err(|error| fault(error.to_string()))?;
-        let writer = Writer::new(out, squashfs_options(options)).map_err(|error| fault(error.to_string()))?;
-        Ok(Output { file, packing: Packing::new(writer, store), offset })
+        let sealed =
+            options.encryption.as_ref().map(Sealed::begin).transpose().map_err(|error| fault(error.to_string()))?;
+        let sink = match &sealed {
+            Some(sealed) => sealed.sink(out, offset),
+            None => out.seek(SeekFrom::Start(offset)).map(|_| Box::new(out) as Box<dyn Sink>),
+        };
+        let sink = sink.map_err(|error| fault(error.to_string()))?;
+        let writer = Writer::new(sink, squashfs_options(options)).map_err(|error| fault(error.to_string()))?;
+        Ok(Output { file, packing: Packing::new(writer, store), offset, sealed })
     }
 
     /// An offset that leaves room for metadata which are not known yet.
@@ -128,7 +137,7 @@ impl<'a> Output<'a> {
         engine: &Engine<'_>,
         options: &Options,
     ) -> Result<(), BuildError> {
-        let Output { mut file, mut packing, offset } = self;
+        let Output { mut file, mut packing, offset, sealed } = self;
         let fault = |cause: String| BuildError::Write { path: options.target.clone(), cause };
         packing.stream(&mut filesystem, engine.observer)?;
         let packed = packing.finish(&mut filesystem.tree, options.epoch)?;
@@ -151,23 +160,41 @@ impl<'a> Output<'a> {
         for (object, bytes) in objects {
             sif.add(object, bytes).map_err(|error| fault(error.to_string()))?;
         }
-        let mut partition = ObjectOptions::primary_squashfs(arch);
+        let (file_system, size) = match &sealed {
+            Some(_) => (FileSystem::ENCRYPTED_SQUASHFS, Sealed::OVERHEAD + summary.size),
+            None => (FileSystem::SQUASHFS, summary.size),
+        };
+        let mut partition = ObjectOptions::partition(file_system, PartitionType::PRIMARY_SYSTEM, arch);
         partition.alignment = if offset.is_power_of_two() { offset } else { ALIGNMENT };
         let place = sif.begin_partition(&partition).map_err(|error| fault(error.to_string()))?;
         if place != offset {
-            move_up(file.file_mut(), offset, place, summary.size).map_err(|error| fault(error.to_string()))?;
+            move_up(file.file_mut(), offset, place, size).map_err(|error| fault(error.to_string()))?;
         }
-        sif.end_partition(summary.size).map_err(|error| fault(error.to_string()))?;
+        let partition = sif.end_partition(size).map_err(|error| fault(error.to_string()))?;
+        let message = sealed.as_ref().and_then(|sealed| sealed.message.as_deref()).unwrap_or_default();
+        if !message.is_empty() {
+            sif.add(&wrapped_key(partition), message.as_bytes()).map_err(|error| fault(error.to_string()))?;
+        }
         sif.finish().map_err(|error| fault(error.to_string()))?;
-        file.file().set_len(place + summary.size).map_err(|error| fault(error.to_string()))?;
+        file.file().set_len(place + size + message.len() as u64).map_err(|error| fault(error.to_string()))?;
         let image = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
-        let image = Window::new(image, place, summary.size);
+        let image = Window::new(image, place, size);
+        let image: Box<dyn ReadAt> = match &sealed {
+            Some(sealed) => sealed.opened(image),
+            None => Box::new(image),
+        };
         file.commit(options.force)?;
-        if let Err(error) = packed.keep(&image, &squashfs_options(options), engine.store) {
+        if let Err(error) = packed.keep(&*image, &squashfs_options(options), engine.store) {
             engine.observer.observe(Event::Warning(format!("the next build will be slower: {error}")));
         }
         Ok(())
     }
+}
+
+/// The object that holds the key of `partition`.
+fn wrapped_key(partition: u32) -> ObjectOptions {
+    let extra = Extra::CryptoMessage { format: MessageFormat::PEM, message_type: MessageType::RSA_OAEP };
+    ObjectOptions { link: Link::Object(partition), extra, ..ObjectOptions::new(DataType::CRYPTO_MESSAGE) }
 }
 
 fn squashfs_options(options: &Options) -> SquashfsOptions {
@@ -273,7 +300,7 @@ fn detect_arch(filesystem: &Filesystem) -> Option<crate::arch::Arch> {
 
 fn random_id() -> std::io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    random(&mut bytes)?;
     Ok(crate::sif::format::random_id(bytes))
 }
 

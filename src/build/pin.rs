@@ -86,7 +86,8 @@ fn pin_base(
         Bootstrap::Localimage(base) => {
             refuse_fingerprints(&base.fingerprints).map_err(fault)?;
             let path = options.directory.join(&base.from.value);
-            let (kind, digest) = local::pin(&path, &engine.digests).map_err(|error| fault(error.to_string()))?;
+            let (kind, digest) = local::pin(&path, &engine.digests, options.unlocking.as_ref())
+                .map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Local { path: base.from.value.clone(), kind, digest })
         }
         Bootstrap::Oras(base) => {

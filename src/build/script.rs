@@ -186,7 +186,7 @@ pub fn run_on_host(
     })?;
     let argv = script_argv(script, &file.to_string_lossy())
         .map_err(|error| BuildError::Header { place: subject.place.clone(), cause: error.to_string() })?;
-    let mut environment = Vec::new();
+    let mut environment = options.environment.clone();
     for prefix in ["APPTAINER", "SINGULARITY"] {
         environment.push((format!("{prefix}_ROOTFS").into(), rootfs.as_os_str().to_owned()));
         environment.push((format!("{prefix}_ENVIRONMENT").into(), ENVIRONMENT_FILE.into()));

@@ -76,6 +76,12 @@ pub struct BuildArguments {
     #[arg(long)]
     pub reproducible: bool,
 
+    /// Encrypt the root filesystem (SIF only); implied by the two flags that give the key
+    #[arg(short = 'e', long)]
+    pub encrypt: bool,
+    #[command(flatten)]
+    pub key: super::encryption::KeyArguments,
+
     /// Forget earlier results: run every step
     #[arg(long)]
     pub no_reuse: bool,
@@ -137,12 +143,6 @@ pub struct AcceptedArguments {
     pub ignore_proot: bool,
     #[arg(long, hide = true)]
     pub ignore_userns: bool,
-    #[arg(short = 'e', long, hide = true)]
-    pub encrypt: bool,
-    #[arg(long, hide = true)]
-    pub passphrase: bool,
-    #[arg(long, hide = true)]
-    pub pem_path: Option<PathBuf>,
     #[arg(long, hide = true)]
     pub data: bool,
     #[arg(long, hide = true)]

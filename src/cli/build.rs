@@ -2,6 +2,7 @@
 
 use super::arguments::{BuildArguments, IdModeChoice, OnFail};
 use super::binds::binds;
+use super::encryption::{self, SECRET_VARIABLES};
 use super::progress::Terminal;
 use super::{GlobalArguments, exit, exit_code, render_error, session};
 use crate::agent::{debian, docker, local};
@@ -83,6 +84,8 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     let definition = read_definition(&arguments, terminal)?;
     arguments.registry.complete()?;
     let mut options = options(&arguments)?;
+    let warn = |text: &str| terminal.observe(Event::Warning(text.to_owned()));
+    (options.encryption, options.unlocking) = encryption::settle(arguments.encrypt, &arguments.key, &variable, &warn)?;
     // Invariant: no thread has been started yet; a user namespace can only be entered by a single one.
     let id_mode = enter(&arguments, build::executes(&definition, arguments.notest), terminal)?;
     let temporary;
@@ -125,9 +128,9 @@ fn refuse_or_accept(arguments: &BuildArguments, terminal: &dyn Observer) -> Resu
     let accepted = &arguments.accepted;
     let refused = [
         (
-            accepted.encrypt || accepted.passphrase || accepted.pem_path.is_some(),
+            (arguments.encrypt || arguments.key.is_given()) && (arguments.sandbox || arguments.oci_layout),
             "--encrypt",
-            "encrypted images cannot be written yet; build without it and encrypt with Apptainer",
+            "only a SIF has an encrypted form",
         ),
         (accepted.data, "--data", "data images cannot be written yet"),
         (
@@ -273,15 +276,22 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         now,
         directory: std::env::current_dir()
             .map_err(|error| Stop::usage(format!("the current directory cannot be used: {error}")))?,
-        environment: std::env::vars_os().collect(),
+        environment: std::env::vars_os().filter(|(name, _)| !is_secret(name)).collect(),
         docker_host: arguments.docker_host.clone(),
         debian: debian.with_environment(|name| std::env::var(name).ok()),
         concurrency: super::arguments::lookup("DOWNLOAD_CONCURRENCY", &|name| std::env::var(name).ok())
             .and_then(|text| text.parse().ok())
             .filter(|count| (1..=64).contains(count))
             .unwrap_or(docker::CONCURRENCY),
+        unlocking: None,
+        encryption: None,
         lock: Pins::default(),
     })
+}
+
+/// Whether a variable is for this program alone.
+fn is_secret(name: &std::ffi::OsStr) -> bool {
+    SECRET_VARIABLES.iter().any(|secret| name.to_string_lossy().ends_with(secret))
 }
 
 /// `v7`, from `--arch-variant 7` or `--arch arm32v7` (facts §2.2).

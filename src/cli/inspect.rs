@@ -3,6 +3,9 @@
 //! A SIF image carries them as an object of its own. For images without one, for bare squashfs files and for sandbox directories they
 //! are read from the tree; nothing of the image is ever run.
 
+use super::encryption::{self, KeyArguments};
+use super::session;
+use crate::agent::encrypted::{self, PartitionError};
 use crate::sif::format::{DataType, FileSystem};
 use crate::sif::metadata::{self, Attributes, Metadata};
 use crate::sif::reader::{self, ReadError, Sif};
@@ -53,6 +56,8 @@ pub struct InspectArguments {
     /// Show everything, as JSON
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub key: KeyArguments,
 }
 
 /// Why an image is not shown.
@@ -68,8 +73,10 @@ pub enum InspectError {
     UnknownFormat { path: PathBuf },
     #[error("{} has no metadata object, and no primary partition to read instead", path.display())]
     NoPartition { path: PathBuf },
-    #[error("{} has no metadata object, and its primary partition ({file_system}) is no squashfs to read instead", path.display())]
-    FileSystem { path: PathBuf, file_system: FileSystem },
+    #[error("{} has no metadata object, and to read instead: its root filesystem {cause}", path.display())]
+    Partition { path: PathBuf, cause: PartitionError },
+    #[error("{0}")]
+    Key(String),
     #[error("cannot read the file system of {}: {cause}", path.display())]
     Squashfs { path: PathBuf, cause: squashfs::ReadError },
     #[error("cannot read a file in the file system of {}: {cause}", path.display())]
@@ -90,7 +97,7 @@ pub fn run(arguments: &InspectArguments) -> Result<(), InspectError> {
 
 /// As [`run`], with the text going to `output`.
 pub fn write(arguments: &InspectArguments, output: &mut dyn Write) -> Result<(), InspectError> {
-    let selected = select(read(&arguments.image)?, arguments);
+    let selected = select(read(&arguments.image, &arguments.key)?, arguments);
     let text = if arguments.json || arguments.all {
         metadata::to_json_indented(&selected) + "\n"
     } else {
@@ -103,7 +110,7 @@ pub fn write(arguments: &InspectArguments, output: &mut dyn Write) -> Result<(),
 }
 
 /// Everything that an image says of itself.
-pub fn read(path: &Path) -> Result<Metadata, InspectError> {
+pub fn read(path: &Path, key: &KeyArguments) -> Result<Metadata, InspectError> {
     let opened = |cause| InspectError::Open { path: path.to_owned(), cause };
     let mut file = File::open(path).map_err(opened)?;
     if file.metadata().map_err(opened)?.is_dir() {
@@ -113,7 +120,7 @@ pub fn read(path: &Path) -> Result<Metadata, InspectError> {
     (&file).take(128).read_to_end(&mut start).map_err(opened)?;
     file.rewind().map_err(opened)?;
     if reader::is_sif(&start) {
-        return read_sif(path, file);
+        return read_sif(path, file, key);
     }
     let Some(offset) = squashfs_offset(&start) else {
         return Err(InspectError::UnknownFormat { path: path.to_owned() });
@@ -129,7 +136,7 @@ fn squashfs_offset(start: &[u8]) -> Option<u64> {
     start[offset..].starts_with(SQUASHFS_MAGIC).then_some(offset as u64)
 }
 
-fn read_sif(path: &Path, file: File) -> Result<Metadata, InspectError> {
+fn read_sif(path: &Path, file: File, key: &KeyArguments) -> Result<Metadata, InspectError> {
     let failed = |cause| InspectError::Sif { path: path.to_owned(), cause };
     let mut sif = Sif::read(file).map_err(failed)?;
     if let Some(object) = sif.find_named(DataType::GENERIC_JSON, metadata::OBJECT_NAME).cloned() {
@@ -138,13 +145,19 @@ fn read_sif(path: &Path, file: File) -> Result<Metadata, InspectError> {
     }
     let (partition, extra) =
         sif.primary_partition().ok_or_else(|| InspectError::NoPartition { path: path.to_owned() })?;
-    if extra.file_system != FileSystem::SQUASHFS {
-        return Err(InspectError::FileSystem { path: path.to_owned(), file_system: extra.file_system });
-    }
-    let (offset, size) = (partition.offset as u64, partition.size as u64);
+    let place = (partition.id, partition.offset as u64, partition.size as u64);
+    let unlocking = match extra.file_system {
+        FileSystem::ENCRYPTED_SQUASHFS => {
+            let key = key.key(&|name| std::env::var(name).ok(), false).map_err(|stop| InspectError::Key(stop.text))?;
+            key.map(|key| encryption::unlocking(key, session::available_memory()))
+        }
+        _ => None,
+    };
+    let source = encrypted::open(&mut sif, place, &extra, unlocking.as_ref())
+        .map_err(|cause| InspectError::Partition { path: path.to_owned(), cause })?;
     let definition = sif.find(DataType::DEFFILE).cloned();
     let definition = definition.map(|object| sif.contents(&object, MAXIMUM_SIZE)).transpose().map_err(failed)?;
-    let mut metadata = partition::describe(path, Window::new(sif.into_parts().0, offset, size))?;
+    let mut metadata = partition::describe(path, source)?;
     if let Some(bytes) = definition {
         metadata.data.attributes.deffile = metadata::text_of(&bytes);
     }

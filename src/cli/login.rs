@@ -49,7 +49,7 @@ impl Drop for Hidden {
 }
 
 /// A line that is not shown; `None` for Ctrl-C. Keys arrive one by one, so that no signal leaves the terminal silent.
-fn read_hidden(question: &str) -> io::Result<Option<String>> {
+pub fn read_hidden(question: &str) -> io::Result<Option<String>> {
     let hidden = Hidden(tcgetattr(io::stdin())?);
     let mut settings = hidden.0.clone();
     settings.local_flags &= !(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);

@@ -5,6 +5,7 @@ mod binds;
 mod build;
 pub mod cache;
 pub mod check;
+pub mod encryption;
 mod exchange;
 pub mod inspect;
 mod login;

@@ -38,6 +38,27 @@ pub fn store_mode() -> String {
     }
 }
 
+/// KiB of memory that this process can have: what is free, and what its control groups leave of it.
+pub fn available_memory() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let free = read("/proc/meminfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .unwrap_or(u64::MAX);
+    let own = read("/proc/self/cgroup");
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let number = |group: &Path, file: &str| -> Option<u64> {
+        std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(group).join(file)).ok()?.trim().parse().ok()
+    };
+    Path::new(own)
+        .ancestors()
+        .filter_map(|group| {
+            let left = number(group, "memory.max")?.saturating_sub(number(group, "memory.current")?);
+            Some(left / 1024)
+        })
+        .fold(free, u64::min)
+}
+
 /// Seconds since the epoch, with the zone of this host.
 pub fn now() -> Timestamp {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64);

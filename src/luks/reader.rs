@@ -241,6 +241,14 @@ impl<S> Payload<S> {
     }
 }
 
+impl<S: ReadAt> Payload<S> {
+    /// Of a container that was written just now: its payload goes from `start` to its end.
+    pub(super) fn of_new(source: S, key: &[u8; KEY_SIZE], start: u64, sector_size: usize) -> Payload<S> {
+        let length = source.length().saturating_sub(start);
+        Payload::new(source, key, Place { start, length, sector_size, tweak: 0 })
+    }
+}
+
 impl<S: ReadAt> ReadAt for Payload<S> {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let outside = || io::Error::from(io::ErrorKind::UnexpectedEof);

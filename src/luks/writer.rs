@@ -9,6 +9,8 @@ use super::Entropy;
 use super::cipher::{self, KEY_SIZE, Sectors};
 use super::format::{self, BinaryHeader, Config, Metadata, Number, Segment};
 use super::keyslot::{self, AREA_SIZE, Kdf, VolumeKey};
+use super::reader;
+use crate::squashfs::ReadAt;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use zeroize::Zeroizing;
@@ -68,6 +70,11 @@ impl Container {
         header.extend_from_slice(&area);
         header.resize(PAYLOAD_OFFSET as usize, 0);
         Ok(Container { header, key })
+    }
+
+    /// The payload in the clear, where `container` holds all of it.
+    pub fn opened<S: ReadAt>(&self, container: S) -> reader::Payload<S> {
+        reader::Payload::of_new(container, &self.key, PAYLOAD_OFFSET, SECTOR_SIZE)
     }
 
     /// Writes the payload to `out`, where it begins at `start`.

@@ -19,7 +19,7 @@ use std::time::Instant;
 pub struct HostScript {
     /// `/bin/sh -ex …` with the path of a script file.
     pub argv: Vec<OsString>,
-    /// Added to this process's own environment.
+    /// All that it sees of variables: this process's own may hold secrets.
     pub environment: Vec<(OsString, OsString)>,
     /// Where `sifbuild` was called.
     pub working_directory: PathBuf,
@@ -38,6 +38,7 @@ pub fn host_script(script: &HostScript, observer: &dyn Observer) -> Result<Outco
     let mut command = Command::new(&program);
     command
         .args(script.argv.iter().skip(1))
+        .env_clear()
         .envs(script.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(&script.working_directory)
         .stdout(writer.try_clone().map_err(fail)?)

@@ -75,10 +75,12 @@ fn supervise(run: &Run, session: &Path, observer: &dyn Observer) -> Result<Outco
 }
 
 /// Its standard input is the socket, its output what the program's will be.
+///
+/// Its environment is empty: a script can read it in `/proc`, and ours may hold passphrases.
 fn start(socket: UnixStream, interactive: bool) -> io::Result<(Child, PipeReader)> {
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(role::NAME).stdin(OwnedFd::from(socket));
+    command.arg0(role::NAME).env_clear().stdin(OwnedFd::from(socket));
     if !interactive {
         command.stdout(writer.try_clone()?).stderr(writer);
     }

@@ -103,6 +103,10 @@ impl<F: Read + Seek> Sif<F> {
 }
 
 impl<F> Sif<F> {
+    pub fn file(&self) -> &F {
+        &self.file
+    }
+
     pub fn header(&self) -> &Header {
         &self.header
     }

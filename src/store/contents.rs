@@ -6,7 +6,7 @@
 use super::ahead::Ahead;
 use super::{LayerBlob, StoreError, at};
 use crate::archive::layer::{Dialect, read_layer};
-use crate::squashfs::{Image, Window};
+use crate::squashfs::{Image, ReadAt};
 use crate::tree::{Body, Change, Entry, Kind, Layer, TreePath};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -25,7 +25,7 @@ pub enum Contents {
     /// In an archive that is only streamed; the index is unknown before.
     Archive(LayerBlob, Dialect),
     /// In a squashfs.
-    Squashfs(Arc<Image<Window>>),
+    Squashfs(Arc<Image<Box<dyn ReadAt + Send>>>),
     /// Each from a place of its own: what `%files` copies.
     Copied(BTreeMap<TreePath, Origin>),
 }
@@ -134,7 +134,7 @@ fn missing(path: &TreePath) -> StoreError {
     StoreError::Read { subject: path.to_string(), cause: "its content is not in the layer".to_owned() }
 }
 
-fn open_in_image<'a>(image: &'a Image<Window>, path: &TreePath) -> Result<Box<dyn Read + 'a>, StoreError> {
+fn open_in_image<'a, S: ReadAt>(image: &'a Image<S>, path: &TreePath) -> Result<Box<dyn Read + 'a>, StoreError> {
     let inode = image.tree.get(path).ok_or_else(|| missing(path))?;
     image
         .body(inode)

@@ -53,14 +53,16 @@ impl Performer<'_> {
                 self.oci_base(step, image)
             }
             (BasePin::Local { path, kind, digest }, _) => {
-                let base = local::provide(&self.options.directory.join(path), *kind, digest, &self.engine.digests)
+                let (path, unlocking) = (self.options.directory.join(path), self.options.unlocking.as_ref());
+                let base = local::provide(&path, *kind, digest, &self.engine.digests, unlocking)
                     .map_err(|error| fault(error.to_string()))?;
                 self.stages[step.stage].config_object = base.oci_config;
                 self.push(step, base.held)
             }
             (BasePin::Oras { .. } | BasePin::Library { .. }, _) => {
                 let (path, digest) = bring(pin, self.engine).map_err(fault)?;
-                let base = local::provide(&path, LocalKind::Sif, &digest, &self.engine.digests)
+                let unlocking = self.options.unlocking.as_ref();
+                let base = local::provide(&path, LocalKind::Sif, &digest, &self.engine.digests, unlocking)
                     .map_err(|error| fault(error.to_string()))?;
                 self.stages[step.stage].config_object = base.oci_config;
                 self.push(step, base.held)

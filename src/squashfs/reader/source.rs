@@ -81,6 +81,16 @@ impl<S: ReadAt + ?Sized> ReadAt for &S {
     }
 }
 
+impl<S: ReadAt + ?Sized> ReadAt for Box<S> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).read_exact_at(buffer, offset)
+    }
+
+    fn length(&self) -> u64 {
+        (**self).length()
+    }
+}
+
 pub(super) fn read<S: ReadAt>(source: &S, buffer: &mut [u8], offset: u64) -> Result<(), ReadError> {
     let length = buffer.len();
     source.read_exact_at(buffer, offset).map_err(|cause| ReadError::Source { offset, length, cause })
