@@ -69,11 +69,21 @@ pub struct Request {
     pub resume: Option<Resume>,
     /// Accept any certificate, and redirects to plain HTTP.
     pub insecure: bool,
+    /// Over a connection that nothing else is sent on.
+    pub own_connection: bool,
 }
 
 impl Request {
     pub fn get(url: Url) -> Request {
-        Request { url, method: Method::Get, headers: Vec::new(), authorization: None, resume: None, insecure: false }
+        Request {
+            url,
+            method: Method::Get,
+            headers: Vec::new(),
+            authorization: None,
+            resume: None,
+            insecure: false,
+            own_connection: false,
+        }
     }
 
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Request {
@@ -199,7 +209,7 @@ impl Client {
     }
 
     fn send_once(&self, request: &Request) -> Result<Response, FetchError> {
-        let client = self.trust.client_for(&request.url, request.insecure)?;
+        let client = self.trust.client_for(&request.url, request.insecure, request.own_connection)?;
         let sent = Arc::default();
         let builder = build(&client, request, &sent)?;
         let seconds = self.options.stall_timeout;

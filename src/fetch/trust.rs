@@ -18,8 +18,8 @@ const LARGEST_PEM: u64 = 4 << 20;
 pub(crate) struct Trust {
     options: ClientOptions,
     authorities: Vec<Certificate>,
-    /// One client for each host that has its own trust; key: `HOST:PORT`, insecure.
-    clients: Mutex<HashMap<(String, bool), reqwest::Client>>,
+    /// One client for each host that has its own trust; key: `HOST:PORT`, insecure, a connection for each request.
+    clients: Mutex<HashMap<(String, bool, bool), reqwest::Client>>,
 }
 
 impl Trust {
@@ -31,18 +31,18 @@ impl Trust {
         Ok(Trust { options: options.clone(), authorities, clients: Mutex::new(HashMap::new()) })
     }
 
-    pub fn client_for(&self, url: &Url, insecure: bool) -> Result<reqwest::Client, FetchError> {
+    pub fn client_for(&self, url: &Url, insecure: bool, own_connection: bool) -> Result<reqwest::Client, FetchError> {
         let host = url.host_str().unwrap_or_default().to_owned();
         let address = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
         let listed = |name: &String| *name == host || *name == address;
         let insecure = insecure || self.options.insecure_hosts.iter().any(listed);
         let own = url.scheme() == "https" && self.directories(url).next().is_some();
-        let key = (if own { address } else { String::new() }, insecure);
+        let key = (if own { address } else { String::new() }, insecure, own_connection);
         let mut clients = self.clients.lock().unwrap_or_else(|poison| poison.into_inner());
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.build(url, insecure)?;
+        let client = self.build(url, insecure, own_connection)?;
         clients.insert(key, client.clone());
         Ok(client)
     }
@@ -59,7 +59,7 @@ impl Trust {
             .filter(|path| path.is_dir())
     }
 
-    fn build(&self, url: &Url, insecure: bool) -> Result<reqwest::Client, FetchError> {
+    fn build(&self, url: &Url, insecure: bool, own_connection: bool) -> Result<reqwest::Client, FetchError> {
         let mut authorities = self.authorities.clone();
         let mut identity = None;
         if url.scheme() == "https" {
@@ -76,6 +76,9 @@ impl Trust {
                 .connect_timeout(self.options.connect_timeout)
                 .pool_idle_timeout(Duration::from_secs(30))
                 .tls_danger_accept_invalid_certs(insecure);
+            if own_connection {
+                builder = builder.http1_only().pool_max_idle_per_host(0);
+            }
             if !self.options.environment_proxies {
                 builder = builder.no_proxy();
             }

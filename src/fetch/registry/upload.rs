@@ -6,6 +6,10 @@
 //!                 └──────────┘ the upload is unknown: start anew
 //! ```
 //!
+//! Compat: docker's registry (2.8) forgets an upload when the connection breaks within a chunk, because the state that it signed and what
+//! it then has differ. What breaks connections often does so after so many bytes, or so long; so from then on every chunk is smaller and gets
+//! a connection of its own.
+//!
 //! Invariant: the address of an upload is the registry's own word. On another host it gets the bytes and never a login, and it may not lead
 //! from HTTPS to HTTP; an offset that it tells lies within what was sent. All is bounded: tries without progress, breaks, bytes sent.
 //!
@@ -46,6 +50,8 @@ struct State {
     /// A chunk was taken: it is known to take them.
     takes_chunks: bool,
     whole: bool,
+    /// Each chunk over its own connection.
+    apart: bool,
     /// Bytes sent in all.
     sent: u64,
 }
@@ -71,8 +77,16 @@ enum Remedy {
 
 impl<'a> Transfer<'a> {
     pub fn new(push: &'a Push<'a>, body: &'a Body, digest: &'a Digest, label: &'a str) -> Transfer<'a> {
-        let state =
-            State { location: None, offset: 0, best: 0, chunk: CHUNK, takes_chunks: false, whole: false, sent: 0 };
+        let state = State {
+            location: None,
+            offset: 0,
+            best: 0,
+            chunk: CHUNK,
+            takes_chunks: false,
+            whole: false,
+            apart: false,
+            sent: 0,
+        };
         Transfer { push, body, digest, label, state }
     }
 
@@ -149,7 +163,8 @@ impl<'a> Transfer<'a> {
         let part = self.body.part(offset, chunk);
         let length = part.length();
         let url = self.state.location.clone().expect("an upload was started");
-        let request = Request { method: Method::Patch(part), ..Request::get(url) }
+        let own_connection = self.state.apart;
+        let request = Request { method: Method::Patch(part), own_connection, ..Request::get(url) }
             .header("content-type", "application/octet-stream")
             .header("content-range", format!("{offset}-{}", offset + length - 1));
         self.state.sent += length;
@@ -216,8 +231,11 @@ impl<'a> Transfer<'a> {
         match remedy {
             Remedy::Ask => {
                 let before = self.state.offset;
-                if self.ask_state().is_err() {
+                if let Err(error) = self.ask_state() {
+                    self.push.observer.observe(Event::Detail(format!("beginning the upload anew: {error}")));
                     self.state.location = None;
+                    self.state.offset = 0;
+                    self.state.apart = true;
                 }
                 // Nothing was kept of a chunk that did not arrive whole: smaller ones lose less.
                 if self.state.offset <= before {

@@ -1,0 +1,5 @@
+//! The program itself with the real `docker-registry`: push and pull, logins, what is attached, several images under one tag.
+
+mod exchange;
+mod place;
+mod server;
