@@ -106,6 +106,24 @@ pub fn with_registry<T>(
     work(&Registry::new(fetch.as_ref(), credentials, configuration, no_https))
 }
 
+/// A reference in an address of any kind that registries have: `oras://`, `docker://`, or without either.
+pub fn registry_reference(uri: &str) -> Result<Reference, Stop> {
+    let rest = uri.strip_prefix("oras://").unwrap_or(uri);
+    Reference::parse(rest).map_err(|error| Stop::usage(error.to_string()))
+}
+
+/// The host in `docker://HOST`, `oras://HOST`, `https://HOST/…` or `HOST`.
+pub fn registry_host(uri: &str) -> Result<String, Stop> {
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or(rest);
+    let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
+    // A reference checks its host.
+    match Reference::parse(&format!("{host}/x")) {
+        Ok(reference) if reference.registry == host => Ok(host.to_owned()),
+        _ => Err(Stop::usage(format!("{uri}: the address of a registry like docker://HOST[:PORT] is needed"))),
+    }
+}
+
 /// What the network could not give or take.
 pub fn source(error: impl std::fmt::Display) -> Stop {
     Stop { text: error.to_string(), code: exit::SOURCE }

@@ -13,6 +13,7 @@ mod plan;
 mod progress;
 mod pull;
 mod push;
+mod registry;
 mod session;
 pub mod sif;
 
@@ -88,6 +89,8 @@ enum Command {
     Cache(cache::CacheArguments),
     Pull(Box<pull::PullArguments>),
     Push(Box<push::PushArguments>),
+    /// Log in to registries, and see which login and settings are used
+    Registry(registry::RegistryCommandArguments),
     /// Write a completion script for a shell to standard output
     Completions {
         shell: clap_complete::Shell,
@@ -126,6 +129,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Sif(arguments) => report(sif::run(&arguments), exit::SOURCE),
         Command::Cache(arguments) => report(cache::run(&arguments), exit::OUTPUT),
         Command::Pull(arguments) => pull::run(*arguments, &line.global),
+        Command::Registry(arguments) => registry::run(arguments, &line.global),
         Command::Push(arguments) => push::run(*arguments, &line.global),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut CommandLine::command(), "sifbuild", &mut std::io::stdout());

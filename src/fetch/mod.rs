@@ -17,6 +17,6 @@ pub(crate) mod fake_server;
 pub mod http;
 pub mod registry;
 pub mod retry;
-mod trust;
+pub mod trust;
 
 pub use error::FetchError;

@@ -47,16 +47,8 @@ impl Trust {
         Ok(client)
     }
 
-    /// The `certs.d` directories that exist for a host. A directory without a port serves the default port.
     fn directories(&self, url: &Url) -> impl Iterator<Item = PathBuf> {
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let name = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
-        let names = if name == host { vec![host.clone(), format!("{host}:443")] } else { vec![name] };
-        let roots = self.options.certificate_directories.clone();
-        roots
-            .into_iter()
-            .flat_map(move |root| names.clone().into_iter().map(move |name| root.join(name)))
-            .filter(|path| path.is_dir())
+        directories_of(&self.options, url)
     }
 
     fn build(&self, url: &Url, insecure: bool, own_connection: bool) -> Result<reqwest::Client, FetchError> {
@@ -95,6 +87,31 @@ impl Trust {
         // A machine without any CA certificates still reaches plain HTTP and its own authorities; for the rest the TLS error says why.
         start(true).or_else(|_| start(false)).map_err(|error| FetchError::Start { cause: format!("{error:?}") })
     }
+}
+
+/// The `certs.d` directories that exist for a host. A directory without a port serves the default port.
+fn directories_of(options: &ClientOptions, url: &Url) -> impl Iterator<Item = PathBuf> {
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let name = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+    let names = if name == host { vec![host.clone(), format!("{host}:443")] } else { vec![name] };
+    let roots = options.certificate_directories.clone();
+    roots
+        .into_iter()
+        .flat_map(move |root| names.clone().into_iter().map(move |name| root.join(name)))
+        .filter(|path| path.is_dir())
+}
+
+/// The files beside the system's that decide whether `url` is believed: authorities, and the client's own certificate.
+pub fn files_for(options: &ClientOptions, url: &Url) -> Vec<PathBuf> {
+    let mut files = options.authorities.clone();
+    for directory in directories_of(options, url) {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let wanted = |path: &PathBuf| path.extension().is_some_and(|end| end == "crt" || end == "cert");
+        let mut found: Vec<PathBuf> = entries.filter(wanted).collect();
+        found.sort();
+        files.extend(found);
+    }
+    files
 }
 
 fn read_directory(

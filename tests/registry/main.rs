@@ -1,5 +1,6 @@
 //! The program itself with the real `docker-registry`: push and pull, logins, what is attached, several images under one tag.
 
 mod exchange;
+mod login;
 mod place;
 mod server;

@@ -97,13 +97,6 @@ impl Registry {
         self.directory.join("ca.crt")
     }
 
-    /// How many blobs are stored.
-    pub fn blobs(&self) -> usize {
-        let root = self.directory.join("storage/docker/registry/v2/blobs/sha256");
-        let directories = fs::read_dir(root).into_iter().flatten().flatten();
-        directories.map(|entry| fs::read_dir(entry.path()).map_or(0, Iterator::count)).sum()
-    }
-
     /// A manifest as the registry has it, without TLS and login.
     pub fn manifest(&self, name: &str, identifier: &str) -> serde_json::Value {
         let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";

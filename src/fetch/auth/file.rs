@@ -11,10 +11,10 @@ use std::io::Read;
 use std::path::Path;
 
 /// No credential file is larger.
-const LARGEST: u64 = 4 << 20;
+pub(super) const LARGEST: u64 = 4 << 20;
 
 /// Docker Hub's entry, as `docker login` writes it.
-const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+pub(super) const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// Compat: files written by hand leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -78,6 +78,20 @@ impl AuthFile {
         Some((name.clone(), server))
     }
 
+    /// Keys with who logs in by each; empty entries, which a helper leaves, are passed over.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, String)> {
+        self.auths.iter().filter_map(|(key, entry)| match entry.credential() {
+            Ok(credential) => Some((key.as_str(), super::describe(&credential?))),
+            Err(cause) => Some((key.as_str(), format!("damaged: {cause}"))),
+        })
+    }
+
+    /// Registries with a helper of their own, and its name; the one for all others under `*`.
+    pub fn helpers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.store.iter().filter(|name| !name.is_empty()).map(|name| ("*", name.as_str()));
+        self.helpers.iter().map(|(key, name)| (key.as_str(), name.as_str())).chain(all)
+    }
+
     /// The entry for the longest fitting key: `HOST/NAMESPACE/NAME`, then each shorter one, then the host.
     pub fn entry(
         &self,
@@ -134,7 +148,7 @@ impl Entry {
 }
 
 /// The names under which a registry is known; Docker Hub has several.
-fn aliases(registry: &str) -> Vec<String> {
+pub(super) fn aliases(registry: &str) -> Vec<String> {
     match registry {
         "docker.io" | "index.docker.io" | "registry-1.docker.io" => {
             ["docker.io", "index.docker.io", "registry-1.docker.io"].map(str::to_owned).to_vec()
@@ -150,7 +164,7 @@ fn bare(key: &str) -> &str {
 }
 
 /// The host of a key that was written as a URL, where no path but the API's version follows it.
-fn host_of(key: &str) -> String {
+pub(super) fn host_of(key: &str) -> String {
     let name = bare(key);
     if key.contains("://") { name.split('/').next().unwrap_or(name).to_owned() } else { name.to_owned() }
 }

@@ -9,6 +9,7 @@
 
 pub mod file;
 pub mod program;
+pub mod store;
 
 use self::file::AuthFile;
 use std::fmt;
@@ -76,6 +77,8 @@ pub enum AuthError {
     Syntax { path: PathBuf, cause: String },
     #[error("the entry {key} of the credential file {path} is damaged: {cause}")]
     Entry { path: PathBuf, key: String, cause: &'static str },
+    #[error("cannot write the credential file {path}: {cause}")]
+    Write { path: PathBuf, cause: std::io::Error },
     #[error("the credential helper {program} failed: {cause}")]
     Helper { program: String, cause: String },
 }
@@ -122,13 +125,20 @@ impl Credentials {
         Credentials { explicit, authfile, files }
     }
 
+    /// Where a login is kept, so that Apptainer finds it, too: the file of `--authfile`, else Apptainer's own.
+    pub fn login_file(&self, variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+        let get = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let own = || get("APPTAINER_CONFIGDIR").or_else(|| get("HOME").map(|home| home.join(".apptainer")));
+        self.authfile.clone().or_else(|| own().map(|directory| directory.join("docker-config.json")))
+    }
+
     /// The credential for `registry/repository`. What is damaged is a warning only: the registry may well allow anonymous access.
     pub fn lookup(&self, registry: &str, repository: &str) -> Lookup {
         let mut lookup = Lookup::default();
         if let Some((user, password)) = &self.explicit {
             lookup.found = Some(Found {
                 credential: Credential::Password { user: user.clone(), password: password.clone() },
-                origin: format!("the user {user} given for this build"),
+                origin: format!("the user {user} given for this command"),
             });
             return lookup;
         }

@@ -85,6 +85,26 @@ impl<'a> Registry<'a> {
         Ok(Pull { sessions, reference: reference.clone(), observer, patience: self.fetch.patience() })
     }
 
+    /// Whether a registry takes the login that the credentials give. `Ok(false)`: it did not ask for any.
+    pub fn check_login(&self, host: &str, observer: &dyn Observer) -> Result<bool, FetchError> {
+        let reference = Reference { registry: host.to_owned(), repository: String::new(), tag: None, digest: None };
+        let session = self.own_session(Access::Login, &reference, observer)?;
+        let response = push::ask(&session, &Request::get(session.api("v2/")?), &[200], observer)?;
+        drop(response);
+        Ok(session.has_logged_in())
+    }
+
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Where an image would be pulled from, in order, and whether plain HTTP is allowed there.
+    pub fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, FetchError> {
+        let mut endpoints = self.configuration.endpoints(reference)?;
+        endpoints.iter_mut().for_each(|endpoint| endpoint.insecure |= self.no_https);
+        Ok(endpoints)
+    }
+
     /// The registry itself: what is written goes to no mirror.
     fn own_session<'b>(
         &'b self,

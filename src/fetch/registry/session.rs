@@ -88,6 +88,15 @@ impl<'a> Session<'a> {
     pub fn url(&self, kind: &str, identifier: &str) -> Result<Url, FetchError> {
         join(&self.base, &format!("v2/{}/{kind}/{identifier}", self.endpoint.repository))
     }
+    /// An address of the registry's API.
+    pub fn api(&self, path: &str) -> Result<Url, FetchError> {
+        join(&self.base, path)
+    }
+
+    /// Whether the registry asked for a login.
+    pub fn has_logged_in(&self) -> bool {
+        self.tried.lock().unwrap_or_else(|poison| poison.into_inner()).is_some()
+    }
 
     /// Whether an address that the registry gave is on the same host, so that the login may go there.
     pub fn is_own_host(&self, url: &Url) -> bool {

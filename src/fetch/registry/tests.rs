@@ -70,7 +70,7 @@ fn changes_a_password_into_a_token() {
     let request = server.asked().into_iter().find(|asked| asked.path() == "/token").unwrap();
     assert_eq!(request.target, "/token?scope=repository%3Aorg%2Fapp%3Apull&service=fake&account=bob");
     let error = manifest(&server, password("bob", "wrong")).unwrap_err().to_string();
-    assert!(error.contains("Tried: the user bob given for this build"), "{error}");
+    assert!(error.contains("Tried: the user bob given for this command"), "{error}");
     assert!(!error.contains("wrong"), "{error}");
 }
 
