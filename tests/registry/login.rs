@@ -41,11 +41,11 @@ fn a_login_is_checked_kept_used_and_forgotten() {
     let wrong = log_in(&place, &registry, "guessed", &[]);
     assert_eq!(wrong.code, Some(4), "{}", wrong.errors);
     assert!(wrong.errors.contains("refused the login") && !wrong.errors.contains("guessed"), "{}", wrong.errors);
-    assert!(!place.file("home/.apptainer").exists());
+    assert!(!place.file("home/.docker").exists());
 
     let right = log_in(&place, &registry, PASSWORD, &[]);
     assert_eq!(right.code, Some(0), "{}", right.errors);
-    let file = place.file("home/.apptainer/docker-config.json");
+    let file = place.file("home/.docker/config.json");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     place.succeed(&["push", "a.sif", &uri]);
     place.succeed(&["pull", "b.sif", &uri]);
@@ -56,7 +56,7 @@ fn a_login_is_checked_kept_used_and_forgotten() {
     let list = place.succeed(&["registry", "list"]);
     assert!(list.contains(&registry.host) && list.contains("user bob"), "{list}");
     let explained = place.succeed(&["registry", "explain", &uri]);
-    for sign in ["connection: HTTPS\n", "certs.d", "ca.crt", "docker-config.json entry", "(user bob)"] {
+    for sign in ["connection: HTTPS\n", "certs.d", "ca.crt", ".docker/config.json entry", "(user bob)"] {
         assert!(explained.contains(sign), "{sign}: {explained}");
     }
     for text in [&list, &explained, &right.errors] {

@@ -2,5 +2,6 @@
 
 mod exchange;
 mod login;
+mod peer;
 mod place;
 mod server;

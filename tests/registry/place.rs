@@ -67,6 +67,16 @@ impl Place {
         path
     }
 
+    /// An image that the program built, around a file of `size` bytes.
+    pub fn build(&self, name: &str, size: usize) {
+        self.write(
+            "content",
+            (0..size as u32).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect::<Vec<_>>(),
+        );
+        self.write("built.def", "Bootstrap: scratch\n\n%files\n  content /content\n");
+        self.succeed(&["build", "--force", "--compression", "gzip", name, "built.def"]);
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sifbuild"));
         command.args(arguments).stdin(Stdio::null()).current_dir(self.directory.path()).env_clear();

@@ -125,11 +125,23 @@ impl Credentials {
         Credentials { explicit, authfile, files }
     }
 
-    /// Where a login is kept, so that Apptainer finds it, too: the file of `--authfile`, else Apptainer's own.
+    /// Where a login is kept, so that Apptainer and docker find it, too: the file of `--authfile`, else Apptainer's own where it is there,
+    /// else docker's.
     pub fn login_file(&self, variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
         let get = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let own = || get("APPTAINER_CONFIGDIR").or_else(|| get("HOME").map(|home| home.join(".apptainer")));
-        self.authfile.clone().or_else(|| own().map(|directory| directory.join("docker-config.json")))
+        if self.authfile.is_some() {
+            return self.authfile.clone();
+        }
+        let home = get("HOME");
+        let configuration = get("APPTAINER_CONFIGDIR");
+        let directory = configuration.clone().or_else(|| home.as_ref().map(|home| home.join(".apptainer")));
+        // Compat: Apptainer reads docker's file only where its own is absent: to make that one would hide all other logins from it.
+        if let Some(own) = directory.map(|directory| directory.join("docker-config.json")).filter(|path| path.exists())
+        {
+            return Some(own);
+        }
+        let docker = configuration.or_else(|| get("DOCKER_CONFIG")).or_else(|| home.map(|home| home.join(".docker")));
+        docker.map(|directory| directory.join("config.json"))
     }
 
     /// The credential for `registry/repository`. What is damaged is a warning only: the registry may well allow anonymous access.
