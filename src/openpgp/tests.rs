@@ -3,9 +3,7 @@ use super::policy::{BlockError, issuers};
 use super::*;
 use pgp::composed::{DetachedSignature, KeyType, SecretKeyParamsBuilder, SignedSecretKey, SubkeyParamsBuilder};
 use pgp::crypto::hash::HashAlgorithm;
-use pgp::packet::{
-    KeyFlags, Notation, PacketTrait, Signature, SignatureConfig, SignatureType, Subpacket, SubpacketData, UserId,
-};
+use pgp::packet::{KeyFlags, Notation, Signature, SignatureConfig, SignatureType, Subpacket, SubpacketData, UserId};
 use pgp::types::{Duration, KeyDetails, Password, Tag, Timestamp};
 use proptest::prelude::*;
 use std::sync::LazyLock;

@@ -12,6 +12,7 @@ pub mod edit;
 pub mod format;
 pub mod metadata;
 pub mod reader;
+pub mod signature;
 pub mod wrapped_key;
 pub mod writer;
 

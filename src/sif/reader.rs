@@ -85,6 +85,16 @@ impl<F: Read + Seek> Sif<F> {
         Window::new(&mut self.file, descriptor.offset as u64, descriptor.size as u64)
     }
 
+    /// Bytes of the whole file.
+    pub fn size(&mut self) -> io::Result<u64> {
+        self.file.seek(SeekFrom::End(0))
+    }
+
+    /// Any `size` bytes from `start`; the sum must not overflow.
+    pub fn window(&mut self, start: u64, size: u64) -> Window<&mut F> {
+        Window::new(&mut self.file, start, size)
+    }
+
     /// As [`Sif::open`], keeping the file.
     pub fn into_window(self, descriptor: &Descriptor) -> Window<F> {
         Window::new(self.file, descriptor.offset as u64, descriptor.size as u64)
