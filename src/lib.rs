@@ -21,6 +21,7 @@ pub mod digest;
 pub mod disk;
 pub mod event;
 pub mod fetch;
+pub mod keyrings;
 pub mod luks;
 pub mod oci;
 pub mod openpgp;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Stratum, module, and the modules of its own stratum that it may import. Lower strata are open to it.
-const TABLE: [(u8, &str, &[&str]); 29] = [
+const TABLE: [(u8, &str, &[&str]); 30] = [
     (0, "digest", &[]),
     (0, "arch", &[]),
     (0, "calendar", &[]),
@@ -31,6 +31,7 @@ const TABLE: [(u8, &str, &[&str]); 29] = [
     (3, "fetch", &[]),
     (3, "store", &["disk"]),
     (3, "disk", &[]),
+    (3, "keyrings", &["disk"]),
     (3, "sandbox", &["disk"]),
     (4, "agent", &[]),
     (4, "build", &["agent"]),
