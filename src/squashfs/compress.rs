@@ -1,6 +1,11 @@
 //! The codecs of data and metadata blocks, and the option record that goes with each.
 //!
 //! Contexts are made once per thread and reused for every block.
+//!
+//! # Why zstd has a setting of its own
+//! `zstd` without a level is level 5 with twice its candidates, between levels 5 and 6. Over the 128 KiB blocks of a Debian image with compilers it
+//! takes a quarter less time than level 6 for 1.8 % more bytes, which are still fewer than gzip 9 makes; level 5 itself is as fast and 0.5 % larger.
+//! Choosing levels by what a block holds (code, text, tables) was tried and is no better.
 
 use super::format::MAXIMUM_BLOCK_SIZE;
 use liblzma::stream::{Action, Check, Filters, LzmaOptions, Status, Stream};
@@ -21,6 +26,8 @@ pub enum Compression {
     Zstd {
         level: u32,
     },
+    /// Level 5 with a search of 16 candidates.
+    ZstdGreedy,
     Xz,
     Lz4,
     /// All blocks as they are; readers are told gzip, which every one of them knows.
@@ -29,7 +36,7 @@ pub enum Compression {
 
 impl Default for Compression {
     fn default() -> Compression {
-        Compression::Zstd { level: DEFAULT_LEVEL }
+        Compression::ZstdGreedy
     }
 }
 
@@ -89,8 +96,12 @@ impl Codec {
     }
 }
 
-/// Levels whose images are no larger than those of mksquashfs with its default, gzip 9.
-const DEFAULT_LEVEL: u32 = 6;
+/// libdeflate's level whose images are no larger than those of mksquashfs with its default, zlib's 9.
+const GZIP_LEVEL: u32 = 6;
+/// What [`Compression::ZstdGreedy`] starts from, and tells readers.
+const ZSTD_LEVEL: u32 = 5;
+/// Binary logarithm of the candidates that it looks at.
+const ZSTD_SEARCH_LOG: u32 = 4;
 
 impl FromStr for Compression {
     type Err = CodecError;
@@ -103,8 +114,9 @@ impl FromStr for Compression {
             None => (text, None),
         };
         let compression = match (name, level) {
-            ("gzip", level) => Compression::Gzip { level: level.unwrap_or(DEFAULT_LEVEL) },
-            ("zstd", level) => Compression::Zstd { level: level.unwrap_or(DEFAULT_LEVEL) },
+            ("gzip", level) => Compression::Gzip { level: level.unwrap_or(GZIP_LEVEL) },
+            ("zstd", Some(level)) => Compression::Zstd { level },
+            ("zstd", None) => Compression::ZstdGreedy,
             ("xz", None) => Compression::Xz,
             ("lz4", None) => Compression::Lz4,
             ("none", None) => Compression::None,
@@ -120,7 +132,7 @@ impl Compression {
     pub fn codec(self) -> Codec {
         match self {
             Compression::Gzip { .. } | Compression::None => Codec::Gzip,
-            Compression::Zstd { .. } => Codec::Zstd,
+            Compression::Zstd { .. } | Compression::ZstdGreedy => Codec::Zstd,
             Compression::Xz => Codec::Xz,
             Compression::Lz4 => Codec::Lz4,
         }
@@ -144,6 +156,7 @@ impl Compression {
                 let (window_size, strategies) = (15u16, 0u16);
                 Some([&level.to_le_bytes()[..], &window_size.to_le_bytes(), &strategies.to_le_bytes()].concat())
             }
+            Compression::ZstdGreedy => Some(ZSTD_LEVEL.to_le_bytes().to_vec()),
             Compression::Zstd { level } if level != 15 => Some(level.to_le_bytes().to_vec()),
             Compression::Lz4 => {
                 let (version, flags) = (1u32, 0u32);
@@ -175,8 +188,12 @@ impl Compressor {
                 })?;
                 Compressor::Gzip(libdeflater::Compressor::new(level))
             }
-            Compression::Zstd { level } => {
-                Compressor::Zstd(zstd::bulk::Compressor::new(level as i32).map_err(|error| failed("zstd", error))?)
+            Compression::Zstd { level } => Compressor::Zstd(zstd_context(level)?),
+            Compression::ZstdGreedy => {
+                let mut context = zstd_context(ZSTD_LEVEL)?;
+                let search = zstd::zstd_safe::CParameter::SearchLog(ZSTD_SEARCH_LOG);
+                context.set_parameter(search).map_err(|error| failed("zstd", error))?;
+                Compressor::Zstd(context)
             }
             // Spec: without an option record the kernel's decoder has a dictionary of one block.
             Compression::Xz => Compressor::Xz { dictionary: block_size },
@@ -222,6 +239,10 @@ impl Compressor {
         }
         Ok(output.len() < input.len())
     }
+}
+
+fn zstd_context(level: u32) -> Result<zstd::bulk::Compressor<'static>, CodecError> {
+    zstd::bulk::Compressor::new(level as i32).map_err(|error| failed("zstd", error))
 }
 
 /// One thread's decompressing context.

@@ -206,6 +206,7 @@ impl Kept {
         };
         let codec = match options.compression {
             Compression::None => "none",
+            Compression::ZstdGreedy => "zstd-greedy",
             compression => compression.codec().name(),
         };
         format!("blocks-{codec}{level}-{}", options.block_size)
