@@ -44,7 +44,7 @@ impl Sealed {
     }
 
     /// Writes what precedes the squashfs at `offset`; the squashfs goes to what is returned.
-    pub fn sink(&self, mut out: File, offset: u64) -> io::Result<Box<dyn Sink>> {
+    pub fn sink(&self, mut out: impl Read + Write + Seek + 'static, offset: u64) -> io::Result<Box<dyn Sink>> {
         out.seek(SeekFrom::Start(offset))?;
         out.write_all(&self.container.header)?;
         Ok(Box::new(self.container.payload(out, offset + PAYLOAD_OFFSET)))

@@ -6,7 +6,7 @@ use super::pack::Packing;
 use super::{BuildError, Engine, Options, oci_layout};
 use crate::definition::{Definition, Stage};
 use crate::digest::Digest;
-use crate::disk::{self, AtomicFile};
+use crate::disk::{self, AtomicFile, WriteBehind};
 use crate::event::{Event, Task};
 use crate::sif::format::{DataType, Extra, FileSystem, Link, MessageFormat, MessageType, PartitionType};
 use crate::sif::metadata;
@@ -108,7 +108,8 @@ impl<'a> Output<'a> {
     pub fn begin(options: &Options, offset: u64, store: &'a Store) -> Result<Output<'a>, BuildError> {
         let fault = |cause: String| BuildError::Write { path: options.target.clone(), cause };
         let file = AtomicFile::create(&options.target, 0o755)?;
-        let mut out = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
+        let out = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
+        let mut out = WriteBehind::new(out, file.temporary_path());
         let sealed =
             options.encryption.as_ref().map(Sealed::begin).transpose().map_err(|error| fault(error.to_string()))?;
         let sink = match &sealed {

@@ -2,6 +2,7 @@
 //! out of their directory, and files that appear under their name only when complete.
 
 mod atomic;
+mod behind;
 mod copy;
 mod open;
 mod remove;
@@ -9,6 +10,7 @@ mod scan;
 mod temporary;
 
 pub use atomic::AtomicFile;
+pub use behind::WriteBehind;
 pub use copy::{copy_file, copy_tree};
 pub use open::{open_beneath, open_body};
 pub use remove::remove_tree;

@@ -232,8 +232,10 @@ impl Compressor {
                 }
             }
             Compressor::Lz4 => {
-                output.resize(lz4_flex::block::get_maximum_output_size(input.len()), 0);
-                let size = lz4_flex::block::compress_into(input, output).map_err(|error| failed("lz4", error))?;
+                let bound = lz4::block::compress_bound(input.len()).map_err(|error| failed("lz4", error))?;
+                output.resize(bound, 0);
+                let size = lz4::block::compress_to_buffer(input, None, false, output)
+                    .map_err(|error| failed("lz4", error))?;
                 output.truncate(size);
             }
         }
@@ -289,7 +291,8 @@ impl Decompressor {
             }
             Decompressor::Lz4 => {
                 output.resize(maximum, 0);
-                let size = lz4_flex::block::decompress_into(input, output).map_err(|error| failed("lz4", error))?;
+                let size = lz4::block::decompress_to_buffer(input, i32::try_from(maximum).ok(), output)
+                    .map_err(|error| failed("lz4", error))?;
                 output.truncate(size);
             }
         }
