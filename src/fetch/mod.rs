@@ -4,6 +4,7 @@
 //! - [`retry`]: when to ask again, and [`retry::get`] for small documents.
 //! - [`download`]: whole files, resumed, hashed as they arrive, mirrors in turn, several at once.
 //! - [`auth`]: which credential belongs to a registry, and where it was found.
+//! - [`keyserver`]: OpenPGP keys by HKP.
 //! - [`registry`]: the OCI distribution protocol.
 //!
 //! Everything read from outside is bounded in size and in time; no error and no `Debug` text holds a secret.
@@ -15,6 +16,7 @@ pub mod error;
 #[cfg(test)]
 pub(crate) mod fake_server;
 pub mod http;
+pub mod keyserver;
 pub mod registry;
 pub mod retry;
 pub mod trust;
