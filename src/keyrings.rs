@@ -12,8 +12,9 @@
 
 use crate::disk::{self, AtomicFile};
 use crate::openpgp::keyring::MAXIMUM_KEYRING;
-use crate::openpgp::{Keyring, KeyringError, SecretKeyring};
+use crate::openpgp::{Fingerprint, Issuer, Keyring, KeyringError, PublicKey, SecretKeyring};
 use nix::fcntl::{Flock, FlockArg};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
@@ -42,6 +43,27 @@ pub enum Error {
     Disk(#[from] disk::Error),
     #[error("the keyring {} would grow beyond 16 MiB", path.display())]
     TooLarge { path: PathBuf },
+}
+
+/// Where a key was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Global,
+    Local,
+    Remote,
+}
+
+/// Asks a keyserver for the keys that a signature names; an error is told, and the search goes on.
+pub type Ask<'a> = &'a dyn Fn(&Issuer) -> Result<Vec<PublicKey>, String>;
+
+/// The keys that signatures name.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub keyring: Keyring,
+    /// By the primary key's fingerprint.
+    pub origins: BTreeMap<Fingerprint, Origin>,
+    /// What keyservers answered in place of keys.
+    pub faults: Vec<String>,
 }
 
 /// The keyrings' places.
@@ -97,6 +119,32 @@ impl Places {
         SecretKeyring::read(&bytes).map_err(|cause| Error::Damaged { path, cause })
     }
 
+    /// Looks the named keys up: in everybody's keyring, in the user's, and those that are in neither, where `ask` is given, on a
+    /// keyserver. Keys of keyservers are not kept. A key that is in both keyrings is revoked when one of them says so.
+    pub fn gather(&self, issuers: &[Issuer], ask: Option<Ask<'_>>) -> Result<Found, Error> {
+        let mut found = Found::default();
+        for (keyring, origin) in [(self.global()?, Origin::Global), (self.public()?, Origin::Local)] {
+            for key in keyring.keys().filter(|key| issuers.iter().any(|issuer| key.is_named_by(issuer))) {
+                found.add(key.clone(), origin);
+            }
+        }
+        let Some(ask) = ask else { return Ok(found) };
+        for issuer in issuers {
+            if found.keyring.keys().any(|key| key.is_named_by(issuer)) {
+                continue;
+            }
+            match ask(issuer) {
+                // A server may answer with whatever it likes.
+                Ok(keys) => keys
+                    .into_iter()
+                    .filter(|key| key.is_named_by(issuer))
+                    .for_each(|key| found.add(key, Origin::Remote)),
+                Err(fault) => found.faults.push(fault),
+            }
+        }
+        Ok(found)
+    }
+
     /// Changes the user's public keys, or those of everybody.
     pub fn change_public<T>(&self, global: bool, change: impl FnOnce(&mut Keyring) -> T) -> Result<T, Error> {
         let (path, mode) = if global { (self.global.clone(), 0o644) } else { (self.public_path(), 0o600) };
@@ -122,6 +170,13 @@ impl Places {
             write(&self.secret_path(), 0o600, &after)?;
         }
         Ok(result)
+    }
+}
+
+impl Found {
+    fn add(&mut self, key: PublicKey, origin: Origin) {
+        self.origins.entry(key.fingerprint()).or_insert(origin);
+        self.keyring.insert(key);
     }
 }
 
@@ -240,6 +295,29 @@ mod tests {
             }
         });
         assert_eq!(places.public().unwrap().keys().count(), 8);
+    }
+
+    #[test]
+    fn keys_are_looked_for_globally_then_locally_then_far_away() {
+        let scratch = tempfile::tempdir().unwrap();
+        let places = places(scratch.path());
+        let [global, local, remote, other] = [key(), key(), key(), key()];
+        places.change_public(true, |keyring| keyring.insert(global.public().clone())).unwrap();
+        for key in [&global, &local] {
+            places.change_public(false, |keyring| keyring.insert(key.public().clone())).unwrap();
+        }
+        let issuers = [&global, &local, &remote, &other].map(|key| Issuer::Fingerprint(key.fingerprint()));
+        let asked = std::cell::RefCell::new(Vec::new());
+        // The server does not have the last key, and gives another in its place.
+        let ask = |issuer: &Issuer| {
+            asked.borrow_mut().push(issuer.clone());
+            Ok(vec![remote.public().clone()])
+        };
+        let found = places.gather(&issuers, Some(&ask)).unwrap();
+        let origins: Vec<_> = found.keyring.keys().map(|key| found.origins[&key.fingerprint()]).collect();
+        assert_eq!(origins, [Origin::Global, Origin::Local, Origin::Remote]);
+        assert_eq!(asked.into_inner(), issuers[2..]);
+        assert_eq!(places.gather(&issuers, None).unwrap().keyring.keys().count(), 2);
     }
 
     #[test]

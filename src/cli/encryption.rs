@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 const LONGEST: u64 = 512;
 
 /// Variables that hold secrets, without their prefixes: no script sees them.
-pub const SECRET_VARIABLES: [&str; 4] =
-    ["ENCRYPTION_PASSPHRASE", "ENCRYPTION_PEM_DATA", "ENCRYPTION_PEM_PATH", "DOCKER_PASSWORD"];
+pub const SECRET_VARIABLES: [&str; 5] =
+    ["ENCRYPTION_PASSPHRASE", "ENCRYPTION_PEM_DATA", "ENCRYPTION_PEM_PATH", "DOCKER_PASSWORD", "KEY_PASSPHRASE"];
 
 /// What opens an encrypted image.
 #[derive(clap::Args, Clone, Debug, Default)]

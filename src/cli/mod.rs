@@ -8,7 +8,9 @@ pub mod check;
 pub mod encryption;
 mod exchange;
 pub mod inspect;
+mod key;
 mod login;
+mod passphrase;
 mod plan;
 mod progress;
 mod pull;
@@ -16,6 +18,8 @@ mod push;
 mod registry;
 mod session;
 pub mod sif;
+mod sign;
+mod verify;
 
 use crate::build::BuildError;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -41,6 +45,8 @@ pub mod exit {
     pub const OUTPUT: u8 = 6;
     /// The target exists and may not be replaced.
     pub const TARGET: u8 = 7;
+    /// A signature does not hold, or is missing.
+    pub const SIGNATURE: u8 = 8;
 }
 
 /// Builds Singularity and Apptainer images from definition files, without a daemon and without privileges.
@@ -85,6 +91,9 @@ enum Command {
     Inspect(inspect::InspectArguments),
     /// Work on the parts of a SIF file
     Sif(sif::SifArguments),
+    Sign(Box<sign::SignArguments>),
+    Verify(Box<verify::VerifyArguments>),
+    Key(Box<key::KeyArguments>),
     /// Show or shrink what is kept between builds
     Cache(cache::CacheArguments),
     Pull(Box<pull::PullArguments>),
@@ -127,6 +136,9 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Check(arguments) => check::run(&arguments) as u8,
         Command::Inspect(arguments) => report(inspect::run(&arguments), exit::SOURCE),
         Command::Sif(arguments) => report(sif::run(&arguments), exit::SOURCE),
+        Command::Sign(arguments) => sign::run(*arguments, &line.global),
+        Command::Verify(arguments) => verify::run(*arguments, &line.global),
+        Command::Key(arguments) => key::run(*arguments, &line.global),
         Command::Cache(arguments) => report(cache::run(&arguments), exit::OUTPUT),
         Command::Pull(arguments) => pull::run(*arguments, &line.global),
         Command::Registry(arguments) => registry::run(arguments, &line.global),

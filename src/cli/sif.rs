@@ -131,7 +131,8 @@ pub fn write(arguments: &SifArguments, output: &mut dyn Write) -> Result<(), Sif
     }
 }
 
-fn open(path: &Path) -> Result<Sif<File>, SifError> {
+/// Opens an image.
+pub fn open(path: &Path) -> Result<Sif<File>, SifError> {
     let file = File::open(path).map_err(|cause| SifError::Open { path: path.to_owned(), cause })?;
     Sif::read(file).map_err(|cause| SifError::Read { path: path.to_owned(), cause })
 }
@@ -214,8 +215,12 @@ fn extra(arguments: &AddArguments, data_type: DataType) -> Extra {
     }
 }
 
-/// Applies a change to a copy beside the image, which then takes its place.
 fn change(path: &Path, edit: impl FnOnce(&mut File) -> Result<(), EditError>) -> Result<(), SifError> {
+    replace(path, edit)?.map_err(|cause| SifError::Edit { path: path.to_owned(), cause })
+}
+
+/// Applies a change to a copy beside the image, which then takes its place. Where the change fails, the image stays as it is.
+pub fn replace<T, E>(path: &Path, edit: impl FnOnce(&mut File) -> Result<T, E>) -> Result<Result<T, E>, SifError> {
     let failed = |cause| SifError::Copy { path: path.to_owned(), cause };
     // A symbolic link stays one: what it points to is replaced.
     let target = path.canonicalize().map_err(|cause| SifError::Open { path: path.to_owned(), cause })?;
@@ -224,13 +229,18 @@ fn change(path: &Path, edit: impl FnOnce(&mut File) -> Result<(), EditError>) ->
     Sif::read(&original).map_err(|cause| SifError::Read { path: path.to_owned(), cause })?;
 
     let mut copy = AtomicFile::create(&target, 0o600)?;
-    io::Seek::rewind(&mut original).and_then(|()| io::copy(&mut original, copy.file_mut())).map_err(failed)?;
-    edit(copy.file_mut()).map_err(|cause| SifError::Edit { path: path.to_owned(), cause })?;
-    // Only root can give files away; for everybody else the owner is already right, or cannot be.
-    let _ = std::os::unix::fs::fchown(copy.file(), Some(metadata.uid()), Some(metadata.gid()));
-    copy.file().set_permissions(Permissions::from_mode(metadata.permissions().mode())).map_err(failed)?;
-    copy.commit(true)?;
-    Ok(())
+    // Where the filesystem can share blocks, nothing is copied.
+    if rustix::fs::ioctl_ficlone(copy.file(), &original).is_err() {
+        io::Seek::rewind(&mut original).and_then(|()| io::copy(&mut original, copy.file_mut())).map_err(failed)?;
+    }
+    let edited = edit(copy.file_mut());
+    if edited.is_ok() {
+        // Only root can give files away; for everybody else the owner is already right, or cannot be.
+        let _ = std::os::unix::fs::fchown(copy.file(), Some(metadata.uid()), Some(metadata.gid()));
+        copy.file().set_permissions(Permissions::from_mode(metadata.permissions().mode())).map_err(failed)?;
+        copy.commit(true)?;
+    }
+    Ok(edited)
 }
 
 /// Unix seconds.

@@ -151,7 +151,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// `2006-01-02 15:04:05 +0000 UTC`, as Go prints a time.
-fn utc(time: i64) -> String {
+pub fn utc(time: i64) -> String {
     let (days, second) = (time.div_euclid(86_400), time.rem_euclid(86_400));
     // Source: Howard Hinnant, "chrono-compatible low-level date algorithms", civil_from_days.
     let days = days + 719_468;

@@ -23,23 +23,23 @@ pub enum CertificateError {
     Key(#[from] KeyError),
 }
 
-/// The key of the first certificate of `leaf`, whose chain leads through `intermediates` to one of `roots` at the time `now` (Unix
-/// seconds). All three are PEM; revocation is not asked for.
-pub fn key(leaf: &[u8], intermediates: &[u8], roots: &[u8], now: i64) -> Result<PublicKey, CertificateError> {
-    let leaf = read("certificate", leaf)?;
-    let intermediates =
-        if intermediates.is_empty() { Vec::new() } else { read("intermediate certificates", intermediates)? };
-    let roots = read("root certificates", roots)?;
+/// The key of the first certificate, whose chain leads through `intermediates` to one of `roots` at the time `now` (Unix
+/// seconds). Roots that cannot be read are as none. Revocation is not asked for.
+pub fn key(
+    leaf: &[CertificateDer<'_>],
+    intermediates: &[CertificateDer<'_>],
+    roots: &[CertificateDer<'_>],
+    now: i64,
+) -> Result<PublicKey, CertificateError> {
+    let leaf = leaf.first().ok_or(CertificateError::None("certificate"))?;
     let untrusted = |error: webpki::Error| CertificateError::Untrusted(error.to_string());
-    let leaf = EndEntityCert::try_from(&leaf[0]).map_err(untrusted)?;
-    let unreadable =
-        |error: webpki::Error| CertificateError::Unreadable { what: "root certificates", cause: error.to_string() };
-    let anchors = roots.iter().map(anchor_from_trusted_cert).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    let leaf = EndEntityCert::try_from(leaf).map_err(untrusted)?;
+    let anchors: Vec<_> = roots.iter().filter_map(|root| anchor_from_trusted_cert(root).ok()).collect();
     let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap_or(0)));
     leaf.verify_for_usage(
         webpki::ALL_VERIFICATION_ALGS,
         &anchors,
-        &intermediates,
+        intermediates,
         time,
         KeyUsage::required(CODE_SIGNING),
         None,
@@ -49,7 +49,8 @@ pub fn key(leaf: &[u8], intermediates: &[u8], roots: &[u8], now: i64) -> Result<
     Ok(PublicKey::from_der(leaf.subject_public_key_info().as_ref())?)
 }
 
-fn read<'a>(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'a>>, CertificateError> {
+/// The certificates of a PEM file, one at least; `what` names it in errors.
+pub fn read<'a>(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'a>>, CertificateError> {
     let certificates = CertificateDer::pem_slice_iter(pem)
         .map(|certificate| certificate.map(|certificate| CertificateDer::from(certificate.to_vec())))
         .collect::<Result<Vec<_>, _>>()

@@ -199,14 +199,11 @@ fn judge<F: Read + Seek>(
     match authenticate(&bytes, descriptor, material) {
         Ok((text, signer)) => {
             report.signer = Some(signer);
-            let checked = match material.legacy {
-                true => check_legacy(sif, &text, descriptor, task, digests)?,
-                false => check(sif, &text, task, digests)?,
+            let covered = &mut report.covered;
+            report.fault = match material.legacy {
+                true => check_legacy(sif, &text, descriptor, task, digests, covered)?,
+                false => check(sif, &text, task, digests, covered)?,
             };
-            match checked {
-                Ok(covered) => report.covered = covered,
-                Err(fault) => report.fault = Some(fault),
-            }
         }
         Err(fault) => report.fault = Some(fault),
     }
@@ -239,53 +236,54 @@ fn authenticate(bytes: &[u8], descriptor: &Descriptor, material: &Material<'_>) 
     Ok((message.text.into_bytes(), Signer::Pgp(signer)))
 }
 
-/// Whether what a signature says is true of the image. Gives the ids of the objects that were checked.
+/// What is not true of what a signature says of the image; `covered` gets the ids of the objects of which it is true.
 fn check<F: Read + Seek>(
     sif: &mut Sif<F>,
     text: &[u8],
     task: Task,
     digests: &mut Digests,
-) -> Result<Result<Vec<u32>, Fault>, VerifyError> {
+    covered: &mut Vec<u32>,
+) -> Result<Option<Fault>, VerifyError> {
     let metadata = match Metadata::parse(text) {
         Ok(metadata) => metadata,
-        Err(error) => return Ok(Err(error.into())),
+        Err(error) => return Ok(Some(error.into())),
     };
     let (group, objects) = match task {
         Task::Group(group) => (group, group_objects(sif, group)),
         Task::Object(id) => match sif.object(id).cloned() {
             Some(object) => (object.group().unwrap_or(0), vec![object]),
-            None => return Ok(Err(Fault::NotFound { id: u64::from(id) })),
+            None => return Ok(Some(Fault::NotFound { id: u64::from(id) })),
         },
     };
     let lowest = lowest_id(sif, group);
     if let Task::Group(_) = task {
-        let is_here = |id: u64| objects.iter().any(|object| u64::from(object.id) == id);
-        let signed = metadata.objects.iter().map(|signed| u64::from(lowest) + u64::from(signed.relative_id));
-        if let Some(id) = signed.into_iter().find(|id| !is_here(*id)) {
-            return Ok(Err(Fault::NotFound { id }));
+        let ids: BTreeSet<u64> = objects.iter().map(|object| u64::from(object.id)).collect();
+        let mut signed = metadata.objects.iter().map(|signed| u64::from(lowest) + u64::from(signed.relative_id));
+        if let Some(id) = signed.find(|id| !ids.contains(id)) {
+            return Ok(Some(Fault::NotFound { id }));
         }
     }
-    let find = |object: &Descriptor| {
-        let position =
-            metadata.objects.binary_search_by_key(&object.id.wrapping_sub(lowest), |signed| signed.relative_id);
-        position.map(|position| metadata.objects[position].clone())
-    };
-    if let Some(object) = objects.iter().find(|object| find(object).is_err()) {
-        return Ok(Err(Fault::NotSigned { id: object.id }));
+    let mut pairs = Vec::new();
+    for object in objects {
+        let relative_id = object.id.wrapping_sub(lowest);
+        match metadata.objects.binary_search_by_key(&relative_id, |signed| signed.relative_id) {
+            Ok(position) => pairs.push((object, &metadata.objects[position])),
+            Err(_) => return Ok(Some(Fault::NotSigned { id: object.id })),
+        }
     }
     if of_header(sif.header(), metadata.header.algorithm) != metadata.header {
-        return Ok(Err(Fault::Header));
+        return Ok(Some(Fault::Header));
     }
-    for object in &objects {
-        let Ok(signed) = find(object) else { return Ok(Err(Fault::NotSigned { id: object.id })) };
-        if of_descriptor(object, lowest, signed.descriptor.algorithm) != signed.descriptor {
-            return Ok(Err(Fault::Descriptor { id: object.id }));
+    for (object, signed) in pairs {
+        if of_descriptor(&object, lowest, signed.descriptor.algorithm) != signed.descriptor {
+            return Ok(Some(Fault::Descriptor { id: object.id }));
         }
-        if digests.of_object(sif, object, signed.object.algorithm)? != signed.object {
-            return Ok(Err(Fault::Object { id: object.id }));
+        if digests.of_object(sif, &object, signed.object.algorithm)? != signed.object {
+            return Ok(Some(Fault::Object { id: object.id }));
         }
+        covered.push(object.id);
     }
-    Ok(Ok(objects.into_iter().map(|object| object.id).collect()))
+    Ok(None)
 }
 
 fn check_legacy<F: Read + Seek>(
@@ -294,20 +292,22 @@ fn check_legacy<F: Read + Seek>(
     descriptor: &Descriptor,
     task: Task,
     digests: &mut Digests,
-) -> Result<Result<Vec<u32>, Fault>, VerifyError> {
-    let Extra::Signature { hash_type, .. } = descriptor.extra() else { return Ok(Err(Fault::HashType)) };
-    let Some(hash) = Algorithm::of_descriptor(hash_type) else { return Ok(Err(Fault::HashType)) };
+    covered: &mut Vec<u32>,
+) -> Result<Option<Fault>, VerifyError> {
+    let Extra::Signature { hash_type, .. } = descriptor.extra() else { return Ok(Some(Fault::HashType)) };
+    let Some(hash) = Algorithm::of_descriptor(hash_type) else { return Ok(Some(Fault::HashType)) };
     let Some(signed) = std::str::from_utf8(text).ok().and_then(|text| legacy::parse(text, hash)) else {
-        return Ok(Err(Fault::Legacy));
+        return Ok(Some(Fault::Legacy));
     };
     let (objects, fault) = match task {
         Task::Group(group) => (group_objects(sif, group), Fault::Objects),
         Task::Object(id) => (sif.object(id).cloned().into_iter().collect(), Fault::Object { id }),
     };
-    match digests.of_objects(sif, &objects, hash)? == signed {
-        true => Ok(Ok(objects.into_iter().map(|object| object.id).collect())),
-        false => Ok(Err(fault)),
+    if digests.of_objects(sif, &objects, hash)? != signed {
+        return Ok(Some(fault));
     }
+    covered.extend(objects.into_iter().map(|object| object.id));
+    Ok(None)
 }
 
 fn doubts<F: Read + Seek>(
