@@ -8,6 +8,7 @@
 //! ids: files of a subordinate range can be neither read nor removed from outside.
 
 mod copy;
+mod early;
 mod encryption;
 mod epoch;
 mod error;
@@ -85,6 +86,8 @@ pub struct Options {
     pub compression: Compression,
     pub block_size: u32,
     pub threads: usize,
+    /// Whether blocks are made while scripts run.
+    pub background: bool,
     /// The latest time in the image, in seconds since 1970: `SOURCE_DATE_EPOCH`.
     pub epoch: Option<i64>,
     /// Where `epoch` is not given, it is the time at which the base was made.

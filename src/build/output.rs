@@ -198,7 +198,7 @@ fn wrapped_key(partition: u32) -> ObjectOptions {
     ObjectOptions { link: Link::Object(partition), extra, ..ObjectOptions::new(DataType::CRYPTO_MESSAGE) }
 }
 
-fn squashfs_options(options: &Options) -> SquashfsOptions {
+pub fn squashfs_options(options: &Options) -> SquashfsOptions {
     SquashfsOptions {
         compression: options.compression,
         block_size: options.block_size,

@@ -213,7 +213,7 @@ fn pack_fault(path: &TreePath, error: WriteError) -> BuildError {
 }
 
 /// Regular files whose bodies are in the layer's contents, in the order of its index.
-fn stored_bodies(layer: &Layer) -> impl Iterator<Item = (&TreePath, u64)> {
+pub fn stored_bodies(layer: &Layer) -> impl Iterator<Item = (&TreePath, u64)> {
     layer.entries.iter().filter_map(|entry| match &entry.change {
         Change::Put(_, Kind::File { size, body: Body::Stored }) => Some((&entry.path, *size)),
         _ => None,

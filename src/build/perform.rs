@@ -4,8 +4,9 @@ mod base;
 mod results;
 
 use super::copy::{Copy, CopyOptions, StageFiles};
+use super::early::Early;
 use super::filesystem::{Filesystem, new_directory};
-use super::output::{self, Finishing, Output};
+use super::output::{self, Finishing, Form, Output};
 use super::script::{self, Job, Subject};
 use super::{BuildError, Engine, Options, full};
 use crate::definition::{Definition, FileEntry, Script, Stage};
@@ -56,6 +57,7 @@ pub fn perform(
         stages: plan.stages.iter().map(|_| Work::default()).collect(),
         root: None,
         output: None,
+        early: None,
     };
     let done = performer.run();
     if matches!(&done, Err(BuildError::Script(failure)) if failure.kept.is_some()) {
@@ -77,6 +79,8 @@ struct Performer<'a> {
     root: Option<PathBuf>,
     /// The image, when its bodies stream from archives while the steps are performed.
     output: Option<Output<'a>>,
+    /// Blocks in the making while a script of the last stage runs.
+    early: Option<Early>,
 }
 
 impl Performer<'_> {
@@ -269,7 +273,11 @@ impl Performer<'_> {
             read_only: false,
             host_name_resolution: true,
         };
+        let last = step.stage + 1 == self.plan.stages.len();
         let filesystem = &mut self.stages[step.stage].filesystem;
+        if last && self.options.background && self.options.form == Form::Sif {
+            self.early = Early::begin(filesystem, self.engine.store, output::squashfs_options(self.options));
+        }
         match script::run(job, filesystem, &self.place, self.engine, self.options)? {
             Some((held, root)) => self.remember(step, held, &root, None),
             None => Ok(()),
@@ -308,6 +316,9 @@ impl Performer<'_> {
         let mut work = std::mem::take(&mut self.stages[step.stage]);
         if let Some(epoch) = self.options.epoch.filter(|_| super::executes(self.definition, self.options.notest)) {
             self.settle(&mut work.filesystem, epoch)?;
+        }
+        if let Some(early) = self.early.take() {
+            early.settle(self.engine.observer);
         }
         let output = self.output.take();
         let need = size_of_files(&work.filesystem);

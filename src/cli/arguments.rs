@@ -72,6 +72,9 @@ pub struct BuildArguments {
     /// Threads to pack with [default: as many as this job may use]
     #[arg(short = 'j', long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Leave the processors to the scripts: do not compress the base while they run
+    #[arg(long)]
+    pub no_background: bool,
     /// Equal bytes on every run: no time in the image is later than SOURCE_DATE_EPOCH, or than the base where that is not set
     #[arg(long)]
     pub reproducible: bool,
@@ -201,6 +204,7 @@ impl BuildArguments {
             (&mut self.reproducible, "REPRODUCIBLE"),
             (&mut self.offline, "OFFLINE"),
             (&mut self.no_reuse, "NO_REUSE"),
+            (&mut self.no_background, "NO_BACKGROUND"),
         ] {
             *flag |= yes(name);
         }

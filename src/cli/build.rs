@@ -270,6 +270,7 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         offline: arguments.offline,
         compression,
         block_size,
+        background: !arguments.no_background,
         threads: arguments.jobs.unwrap_or_else(|| threads(&|name| std::env::var(name).ok())).clamp(1, 256),
         epoch,
         reproducible: arguments.reproducible,

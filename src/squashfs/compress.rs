@@ -234,8 +234,8 @@ impl Compressor {
             Compressor::Lz4 => {
                 let bound = lz4::block::compress_bound(input.len()).map_err(|error| failed("lz4", error))?;
                 output.resize(bound, 0);
-                let size = lz4::block::compress_to_buffer(input, None, false, output)
-                    .map_err(|error| failed("lz4", error))?;
+                let size =
+                    lz4::block::compress_to_buffer(input, None, false, output).map_err(|error| failed("lz4", error))?;
                 output.truncate(size);
             }
         }

@@ -104,13 +104,23 @@ impl Segment {
         }
         copy.flush()?;
         let position = copy.position;
-        let bytes = index.encode(options);
-        out.write_all(&bytes)?;
-        out.write_all(MAGIC)?;
-        out.write_all(&position.to_le_bytes())?;
-        out.write_all(&(bytes.len() as u64).to_le_bytes())?;
-        out.write_all(&Sha256::digest(&bytes))
+        seal(&index, options, position, out)
     }
+
+    /// Makes the file that [`Writer::into_blocks`](super::Writer::into_blocks) ended at `end` one of kept blocks; `out` stands there.
+    pub fn seal(&self, options: &Options, end: u64, out: &mut dyn Write) -> io::Result<()> {
+        seal(&self.index, options, end, out)
+    }
+}
+
+/// Writes index and footer behind blocks that end at `position`.
+fn seal(index: &Index, options: &Options, position: u64, out: &mut dyn Write) -> io::Result<()> {
+    let bytes = index.encode(options);
+    out.write_all(&bytes)?;
+    out.write_all(MAGIC)?;
+    out.write_all(&position.to_le_bytes())?;
+    out.write_all(&(bytes.len() as u64).to_le_bytes())?;
+    out.write_all(&Sha256::digest(&bytes))
 }
 
 /// Bytes of the blocks with these size words.

@@ -236,15 +236,20 @@ impl Store {
         name: &str,
         write: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>,
     ) -> Result<(), StoreError> {
-        let place = self.step(key).join(name);
+        let draft = self.begin_supplement(key, name)?;
+        write(&mut draft.file()).map_err(at("cannot write", &draft.place))?;
+        draft.keep()
+    }
+
+    /// Begins a file that will lie beside a result that is here.
+    pub fn begin_supplement(&self, key: &Digest, name: &str) -> Result<Supplement, StoreError> {
         let parent = self.step(key);
         let draft = tempfile::Builder::new()
             .prefix(".draft-")
             .tempfile_in(&parent)
             .map_err(at("cannot make a file in", &parent))?;
-        write(&mut draft.as_file()).map_err(at("cannot write", &place))?;
-        draft.persist(&place).map_err(|error| at("cannot keep", &place)(error.error))?;
-        Ok(())
+        let registered = crate::disk::register(draft.path());
+        Ok(Supplement { draft, place: parent.join(name), _registered: registered })
     }
 
     /// What archives and step results take, in this order.
@@ -292,6 +297,25 @@ impl Store {
             removed.bytes += bytes;
         }
         Ok(Some(removed))
+    }
+}
+
+/// A file beside a result, in the making; dropped, it is gone.
+pub struct Supplement {
+    draft: tempfile::NamedTempFile,
+    place: PathBuf,
+    _registered: crate::disk::Registered,
+}
+
+impl Supplement {
+    pub fn file(&self) -> &File {
+        self.draft.as_file()
+    }
+
+    pub fn keep(self) -> Result<(), StoreError> {
+        let place = self.place;
+        self.draft.persist(&place).map_err(|error| at("cannot keep", &place)(error.error))?;
+        Ok(())
     }
 }
 

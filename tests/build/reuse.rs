@@ -82,19 +82,83 @@ fn another_definition_on_the_same_base_keeps_the_images_configuration() {
     }
 }
 
+/// Kept blocks in the store.
+fn blocks(place: &Place) -> Vec<std::path::PathBuf> {
+    let modes = std::fs::read_dir(place.store().join("1/steps")).unwrap().flatten();
+    let steps = modes.flat_map(|mode| std::fs::read_dir(mode.path()).unwrap().flatten());
+    let files = steps.flat_map(|step| std::fs::read_dir(step.path()).unwrap().flatten());
+    files.map(|file| file.path()).filter(|path| path.to_string_lossy().contains("/blocks-")).collect()
+}
+
+/// Puts a layer with files of many sizes on the base, some of which a script may replace.
+fn enlarge_base(place: &Place) {
+    let mut number = 1u32;
+    let mut body = |size: usize| -> Vec<u8> {
+        let mut next = || {
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (number >> 24) as u8 & 0x3f
+        };
+        (0..size).map(|_| next()).collect()
+    };
+    let mut members = vec![super::base::directory("data", 0o755)];
+    for count in 0..200 {
+        members.push(super::base::file(&format!("data/{count}"), 0o644, &body(count * 397)));
+    }
+    members.push(super::base::file("data/large", 0o644, &body(3 << 20)));
+    let mut layers = super::base::layers();
+    layers.push(super::base::archive(&members));
+    std::fs::remove_dir_all(place.file("layout")).unwrap();
+    super::base::layout(&place.file("layout"), &layers);
+    super::base::layout_archive(&place.file("base.tar"), &place.file("layout"));
+}
+
+#[test]
+fn blocks_are_made_while_post_runs_and_change_no_byte() {
+    let post = "rm /data/7 /data/150; echo other > /data/33; sleep 4";
+    let text = |post: &str| format!("{BASE}%post\n  {post}\n");
+    let images: Vec<Vec<u8>> = [&["--reproducible"][..], &["--reproducible", "--no-background"]]
+        .iter()
+        .map(|flags| {
+            let place = Place::new();
+            enlarge_base(&place);
+            place.bytes("x.sif", &text(post), flags)
+        })
+        .collect();
+    assert!(images[0] == images[1], "blocks made in the background give another image");
+
+    let made = |flags: &[&str]| {
+        let place = Place::new();
+        enlarge_base(&place);
+        place.write("x.def", &text("sleep 4; exit 3"));
+        let outcome = place.run(&[&["build"], flags, &["x.sif", "x.def"]].concat());
+        assert_ne!(outcome.code, Some(0), "{}", outcome.text);
+        blocks(&place).len()
+    };
+    assert_eq!((made(&[]), made(&["--no-background"])), (1, 0));
+}
+
+#[test]
+fn blocks_that_are_not_finished_leave_nothing() {
+    let place = Place::new();
+    enlarge_base(&place);
+    place.write("x.def", &format!("{BASE}%post\n  exit 3\n"));
+    let outcome = place.run(&["build", "--compression", "xz", "x.sif", "x.def"]);
+    assert_ne!(outcome.code, Some(0), "{}", outcome.text);
+    let modes = std::fs::read_dir(place.store().join("1/steps")).unwrap().flatten();
+    let steps = modes.flat_map(|mode| std::fs::read_dir(mode.path()).unwrap().flatten());
+    let files = steps.flat_map(|step| std::fs::read_dir(step.path()).unwrap().flatten());
+    let drafts: Vec<_> =
+        files.map(|file| file.path()).filter(|path| path.to_string_lossy().contains("/.draft-")).collect();
+    assert!(drafts.is_empty(), "{drafts:?}");
+}
+
 #[test]
 fn kept_blocks_change_no_byte() {
     let place = Place::new();
     let text = definition("one", "1", "# c");
     let flags = ["--reproducible"];
     let first = place.bytes("x.sif", &text, &flags);
-    let blocks = || -> Vec<std::path::PathBuf> {
-        let modes = std::fs::read_dir(place.store().join("1/steps")).unwrap().flatten();
-        let steps = modes.flat_map(|mode| std::fs::read_dir(mode.path()).unwrap().flatten());
-        let files = steps.flat_map(|step| std::fs::read_dir(step.path()).unwrap().flatten());
-        files.map(|file| file.path()).filter(|path| path.to_string_lossy().contains("/blocks-")).collect()
-    };
-    let kept = blocks();
+    let kept = blocks(&place);
     assert!(kept.len() >= 2, "of the base and of %post: {kept:?}");
     assert!(place.bytes("y.sif", &text, &flags) == first, "copied blocks give another image");
     // Damaged ones are made anew.
@@ -107,7 +171,7 @@ fn kept_blocks_change_no_byte() {
         std::fs::remove_file(path).unwrap();
     }
     assert!(place.bytes("w.sif", &text, &flags) == first, "an image without kept blocks is another");
-    assert_eq!(blocks().len(), kept.len());
+    assert_eq!(blocks(&place).len(), kept.len());
 }
 
 #[test]

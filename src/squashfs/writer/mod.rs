@@ -272,6 +272,16 @@ impl<W: Write + Seek> Writer<W> {
         self.write_tables(tables, &plan, &mut compressor)
     }
 
+    /// Ends without tables: for blocks that are kept, and are no image by themselves. `out` is left behind the last block, which ends at the offset.
+    pub fn into_blocks(mut self) -> Result<(W, u64, Vec<Segment>), WriteError> {
+        self.close_group(None)?;
+        self.settle(true)?;
+        self.output.flush_copy()?;
+        let segments = self.take_segments();
+        let (out, end) = self.output.into_blocks()?;
+        Ok((out, end, segments))
+    }
+
     /// Takes finished blocks from the queue to the output: those that are ready, as many as make room, or all.
     fn settle(&mut self, all: bool) -> Result<(), WriteError> {
         while let Some((label, block)) = self.pool.next(all || self.pool.is_full())? {

@@ -92,6 +92,13 @@ impl<W: Write + Seek> Output<W> {
         Ok(self.out)
     }
 
+    /// Leaves `out` behind the last block, and tells where that is.
+    pub(super) fn into_blocks(mut self) -> Result<(W, u64), WriteError> {
+        let end = self.position;
+        self.seek(end)?;
+        Ok((self.out, end))
+    }
+
     pub(super) fn run(&self, run: u32) -> (Run, &[u32]) {
         let run = self.runs[run as usize];
         (run, &self.words[run.words_at..run.words_at + run.words as usize])
