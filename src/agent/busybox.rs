@@ -5,6 +5,7 @@ use crate::event::Observer;
 use crate::fetch::FetchError;
 use crate::fetch::download::{Expected, download};
 use crate::fetch::http::{Fetch, parse_url};
+use crate::store::mark_used;
 use crate::tree::{Layer, Metadata, PathError, TreePath};
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,7 @@ pub fn is_here(blobs: &Path, digest: &Digest) -> bool {
 /// `/bin/busybox`; [`INSTALL`] makes the applets, the skeleton users and hosts.
 pub fn provide(url: &str, digest: &Digest, blobs: &Path, modification_time: i64) -> Result<Layer, BusyboxError> {
     let place = place(blobs, digest);
+    mark_used(&place);
     let bytes = std::fs::read(&place).map_err(|cause| BusyboxError::Keep { path: place, cause })?;
     if !bytes.starts_with(b"\x7fELF") {
         return Err(BusyboxError::NotElf { url: url.to_owned() });

@@ -15,7 +15,7 @@ use crate::oci::MAXIMUM_DOCUMENT;
 use crate::oci::config::{self, ConfigError, ImageConfig};
 use crate::oci::manifest::{self, Descriptor, Document, Manifest, ManifestError, Target};
 use crate::oci::reference::{Reference, ReferenceError};
-use crate::store::LayerBlob;
+use crate::store::{LayerBlob, mark_used};
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -171,6 +171,9 @@ pub(super) fn fetch_inner(pull: &Pull<'_>, descriptor: &Descriptor, blobs_direct
 
 /// Keeps a manifest, so that a later build with the same pin needs no network.
 pub(super) fn keep(directory: &Path, document: &ManifestDocument) -> Result<(), DockerError> {
+    if kept(directory, &document.digest).is_some() {
+        return Ok(());
+    }
     let path = blob_path(directory, &document.digest);
     let write = || {
         let parent = path.parent().unwrap_or(directory);
@@ -241,8 +244,10 @@ impl Source<'_> {
         for descriptor in wanted {
             let path = blob_path(self.blobs_directory, &descriptor.digest);
             let present = std::fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == descriptor.size);
-            // One layer may occur twice.
-            if !present && !missing.iter().any(|(other, _)| other.digest == descriptor.digest) {
+            if present {
+                mark_used(&path);
+            } else if !missing.iter().any(|(other, _)| other.digest == descriptor.digest) {
+                // One layer may occur twice.
                 missing.push((descriptor, path));
             }
         }
@@ -271,7 +276,11 @@ pub(super) fn kept(directory: &Path, digest: &Digest) -> Option<Vec<u8>> {
     let bytes = std::fs::read(&path).ok()?;
     let mut hasher = Hasher::new(digest.algorithm());
     hasher.update(&bytes);
-    (hasher.finish() == *digest).then_some(bytes)
+    let sound = hasher.finish() == *digest;
+    if sound {
+        mark_used(&path);
+    }
+    sound.then_some(bytes)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::fetch::registry::{Pull, Registry};
 use crate::oci::artifact::{ArtifactError, TITLE, sif_of};
 use crate::oci::manifest::{self, Descriptor, Document, Manifest, ManifestError, Target};
 use crate::oci::reference::{Reference, ReferenceError};
+use crate::store::mark_used;
 use std::path::{Path, PathBuf};
 
 /// What a registry answered for a `From:`.
@@ -100,6 +101,8 @@ pub fn provide(
     }
     let path = blob_path(blobs_directory, &sif.digest);
     if digests.holds(&path, &sif.digest, sif.size) {
+        mark_used(&path);
+        digests.proven(&path, &sif.digest);
         return Ok(path);
     }
     let title = sif.annotations.get(TITLE).map_or("a SIF", String::as_str);

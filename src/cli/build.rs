@@ -4,7 +4,7 @@ use super::arguments::{BuildArguments, IdModeChoice, OnFail};
 use super::binds::binds;
 use super::encryption::{self, SECRET_VARIABLES};
 use super::progress::Terminal;
-use super::{GlobalArguments, exit, exit_code, render_error, session};
+use super::{GlobalArguments, cache, exit, exit_code, render_error, session};
 use crate::agent::{debian, docker, local};
 use crate::arch::Arch;
 use crate::build::{self, BuildError, Engine, Form, Options};
@@ -21,6 +21,7 @@ use crate::store::Store;
 use std::cell::OnceCell;
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// What stops a command before or in its work: one line or more, and the exit code.
 pub struct Stop {
@@ -89,7 +90,7 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     // Invariant: no thread has been started yet; a user namespace can only be entered by a single one.
     let id_mode = enter(&arguments, build::executes(&definition, arguments.notest), terminal)?;
     let temporary;
-    let cache = if arguments.disable_cache {
+    let place = if arguments.disable_cache {
         let parent = arguments.tmpdir.clone().unwrap_or_else(std::env::temp_dir);
         temporary = tempfile::Builder::new().prefix("sifbuild-").tempdir_in(&parent).map_err(|error| Stop {
             text: format!(
@@ -103,11 +104,13 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     } else {
         session::cache_directory(arguments.cache_dir.as_deref())
     };
-    let store = Store::open(&cache, &session::store_mode()).map_err(|error| Stop {
+    let (limit, _) = cache::limit(&place).map_err(|error| Stop::usage(error.to_string()))?;
+    let began = SystemTime::now();
+    let store = Store::open(&place, &session::store_mode()).map_err(|error| Stop {
         text: format!("{error}; --cache-dir DIRECTORY or SIFBUILD_CACHEDIR names another place for the cache"),
         code: exit::OUTPUT,
     })?;
-    options.debian.answers = Some(cache.join("1/answers"));
+    options.debian.answers = Some(place.join("1/answers"));
     let connect = || {
         let fault = |cause| BuildError::Base { place: arguments.spec.clone(), cause };
         arguments.registry.connect().map_err(fault)
@@ -118,7 +121,11 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     if arguments.disable_cache {
         drop(store);
         // Files of subordinate ids are removed here, as root of the namespace.
-        let _ = crate::disk::remove_tree(&cache);
+        let _ = crate::disk::remove_tree(&place);
+    } else if store.has_grown() {
+        // Invariant: this build holds the store no longer, or nothing could be taken.
+        drop(store);
+        cache::keep_within(limit, &place, &session::store_mode(), began, terminal);
     }
     done
 }

@@ -1,14 +1,19 @@
 //! `sifbuild cache`: what is kept between builds, and less of it.
 
 use super::session;
-use crate::store::Store;
+use crate::event::{Event, Observer};
+use crate::store::{Collection, Limit, Store, StoreError};
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Goes before what is remembered.
+const LIMIT_VARIABLE: &str = "SIFBUILD_CACHE_LIMIT";
 
 #[derive(Args, Debug)]
 pub struct CacheArguments {
     #[command(subcommand)]
-    command: CacheCommand,
+    command: Option<CacheCommand>,
     /// Directory of the cache
     #[arg(long, global = true, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
@@ -16,7 +21,7 @@ pub struct CacheArguments {
 
 #[derive(Subcommand, Debug)]
 enum CacheCommand {
-    /// Show how much is kept
+    /// Show how much is kept, and how much may be
     List,
     /// Remove all, or what was used least recently
     Clean {
@@ -24,16 +29,24 @@ enum CacheCommand {
         #[arg(long, value_name = "BYTES", default_value = "0")]
         keep: String,
     },
+    /// Show or set how much may be kept; builds that make it more remove what was used least recently
+    Limit {
+        /// Bytes, with K, M, G or T behind the number; `none`, or `default`
+        #[arg(value_name = "SIZE")]
+        size: Option<String>,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] StoreError),
     #[error("{0:?} is no size: write a number of bytes, with K, M, G or T behind it")]
     Size(String),
     #[error("builds are running on this cache; it is cleaned when they have ended")]
     Busy,
+    #[error("{LIMIT_VARIABLE} is {0:?}; it must be a number of bytes, with K, M, G or T behind it, or none")]
+    Variable(String),
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
 }
@@ -42,20 +55,75 @@ pub fn run(arguments: &CacheArguments) -> Result<(), CacheError> {
     let root = session::cache_directory(arguments.cache_dir.as_deref());
     // Results of a range of ids belong to ids that only the namespace may remove.
     let mode = session::enter_if_possible()?;
-    match &arguments.command {
+    match arguments.command.as_ref().unwrap_or(&CacheCommand::List) {
         CacheCommand::List => {
             let (blobs, steps) = Store::open(&root, &mode)?.usage();
             println!("{}", root.display());
             println!("{:>12}  in {} archives", human(blobs.bytes), blobs.entries);
-            println!("{:>12}  in {} files of step results", human(steps.bytes), steps.entries);
+            println!("{:>12}  in {} step results", human(steps.bytes), steps.entries);
+            println!("{:>12}  may be kept ({})", shown(limit(&root)?.0), limit(&root)?.1);
         }
         CacheCommand::Clean { keep } => {
             let keep = parse_size(keep).ok_or_else(|| CacheError::Size(keep.clone()))?;
-            let removed = Store::collect(&root, &mode, keep)?.ok_or(CacheError::Busy)?;
+            let collection = Collection { limit: keep, target: keep, spared: None };
+            let removed = Store::collect(&root, &mode, collection)?.ok_or(CacheError::Busy)?;
             println!("removed {} in {} entries", human(removed.bytes), removed.entries);
+        }
+        CacheCommand::Limit { size } => {
+            match size.as_deref() {
+                None => {}
+                Some("default") => Limit::remember(None, &root)?,
+                Some(size) => {
+                    let limit = parse_limit(size).ok_or_else(|| CacheError::Size(size.to_owned()))?;
+                    Limit::remember(Some(limit), &root)?;
+                }
+            }
+            let (limit, origin) = limit(&root)?;
+            println!("{} ({origin})", shown(limit));
         }
     }
     Ok(())
+}
+
+/// How much the store below `root` may hold, and who says so.
+pub fn limit(root: &Path) -> Result<(Limit, &'static str), CacheError> {
+    if let Ok(text) = std::env::var(LIMIT_VARIABLE)
+        && !text.trim().is_empty()
+    {
+        return parse_limit(text.trim()).map(|limit| (limit, LIMIT_VARIABLE)).ok_or(CacheError::Variable(text));
+    }
+    Ok(match Limit::remembered(root) {
+        Some(limit) => (limit, "set for this cache"),
+        None => (Limit::default_of(root), "default"),
+    })
+}
+
+/// After a build that left something: takes what was used least recently, once there is more than may be. `since` is when the
+/// build began: what it used stays. Where other builds run, the next one does it.
+pub fn keep_within(limit: Limit, root: &Path, mode: &str, since: SystemTime, observer: &dyn Observer) {
+    let Limit::Bytes(limit) = limit else { return };
+    // Some room, so that not every build has to.
+    let collection = Collection { limit, target: limit / 10 * 9, spared: Some(since) };
+    match Store::collect(root, mode, collection) {
+        Ok(Some(removed)) if removed.entries > 0 => observer.observe(Event::Info(format!(
+            "The cache was over its limit of {}: removed {} that was used least recently (sifbuild cache limit)",
+            human(limit),
+            human(removed.bytes)
+        ))),
+        Ok(_) => {}
+        Err(error) => observer.observe(Event::Warning(format!("the cache is not kept within its limit: {error}"))),
+    }
+}
+
+fn parse_limit(text: &str) -> Option<Limit> {
+    if text == "none" { Some(Limit::Unlimited) } else { parse_size(text).map(Limit::Bytes) }
+}
+
+fn shown(limit: Limit) -> String {
+    match limit {
+        Limit::Bytes(bytes) => human(bytes),
+        Limit::Unlimited => "any amount".to_owned(),
+    }
 }
 
 /// `10G` and the like; units are powers of 1024.

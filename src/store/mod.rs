@@ -3,6 +3,7 @@
 //! ```text
 //! VERSION/                 "1": the layout; another version lives beside it
 //!   lock                   builds hold it shared, collection holds it exclusive
+//!   limit                  bytes that may be kept, or "none"; absent: the default
 //!   blobs/sha256/HEX       archives as downloaded: layers, .deb files; verified
 //!   steps/MODE/HEX/        a step's result, named by the digest of its key document
 //!     document             the key document (for `why`)
@@ -10,6 +11,7 @@
 //!     chain                digests of the results below it, bottom first
 //!     oci-config.json      attachments: what else a step found out
 //!     blocks-SETTINGS      the bodies as an image had them (crate::squashfs::Kept)
+//!     size                 bytes that root takes on the disk
 //!     root/                the layer's contents: a directory that overlay takes as lower
 //!   answers/HEX            what the world answered to a question, named by the question's digest; for --offline
 //!   work/NAME/             builds in flight; each locked by its owner, swept when the lock is free
@@ -22,17 +24,21 @@
 mod ahead;
 mod blob;
 mod checkout;
+mod collect;
 mod contents;
 
 pub use blob::{BlobError, LayerBlob, VerifiedReader};
 pub use checkout::{Ownership, check_out, lay_out, set_metadata};
+pub use collect::{Collection, Limit, Usage, mark_used};
 pub use contents::{Contents, Held, Opener, Origin, Shadow};
 
 use crate::digest::Digest;
 use crate::tree::{Layer, text};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 /// Refusals of the store, each naming its path.
@@ -61,19 +67,17 @@ pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Er
     move |cause| StoreError::Path { action, path: path.to_path_buf(), cause }
 }
 
+/// File beside a result: bytes that its `root` takes on the disk, so that nobody counts them again.
+const SIZE: &str = "size";
+
 /// An opened store.
 pub struct Store {
     root: PathBuf,
     mode: String,
+    added: Arc<AtomicBool>,
+    /// When the store was opened, archives came last then.
+    archived: Option<SystemTime>,
     _lock: File,
-}
-
-/// How much one kind of content takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    pub entries: u64,
-    /// Bytes of file contents.
-    pub bytes: u64,
 }
 
 impl Store {
@@ -89,7 +93,13 @@ impl Store {
         let lock = open_lock(&root)?;
         // A filesystem without locks (Lustre without flock) is served too: collection is then refused, reading is safe without.
         let _ = lock.lock_shared();
-        Ok(Store { root, mode: mode.to_owned(), _lock: lock })
+        let archived = last_archived(&root);
+        Ok(Store { root, mode: mode.to_owned(), added: Arc::default(), archived, _lock: lock })
+    }
+
+    /// Whether results or archives came since it was opened, by whatever build.
+    pub fn has_grown(&self) -> bool {
+        self.added.load(Ordering::Relaxed) || last_archived(&self.root) != self.archived
     }
 
     /// Where everything that is kept lies.
@@ -159,9 +169,13 @@ impl Store {
         };
         let layer = text::parse(&bytes)
             .map_err(|error| StoreError::Damaged { path: index.clone(), cause: error.to_string() })?;
-        // The time of last use; collection takes the oldest first. A read-only store still serves.
-        let _ = File::open(&index).and_then(|file| file.set_modified(SystemTime::now()));
+        self.mark_used(key);
         Ok(Some(Held { layer, contents: Contents::Directory(path.join("root")) }))
+    }
+
+    /// Notes that a result was of use now: collection takes what was not for longest.
+    pub fn mark_used(&self, key: &Digest) {
+        mark_used(&self.step(key).join("index"));
     }
 
     /// The key document under which a result was kept.
@@ -201,7 +215,9 @@ impl Store {
             .map_err(at("cannot make a directory in", &parent))?;
         let chain: String = chain.iter().map(|below| format!("{below}\n")).collect();
         let index = text::write(layer);
-        let own = [("document", document.as_bytes()), ("index", index.as_bytes()), ("chain", chain.as_bytes())];
+        let size = format!("{}\n", collect::size_of_root(layer, root));
+        let own = [("document", document), ("index", &index), ("chain", &chain), (SIZE, &size)];
+        let own = own.map(|(name, text)| (name, text.as_bytes()));
         for (name, content) in own.iter().chain(attachments) {
             let path = draft.path().join(name);
             fs::write(&path, content).map_err(at("cannot write", &path))?;
@@ -221,6 +237,8 @@ impl Store {
             }
             Err(error) => return Err(at("cannot keep", &place)(error)),
         }
+        self.mark_used(key);
+        self.added.store(true, Ordering::Relaxed);
         Ok(Held { layer: layer.clone(), contents: Contents::Directory(place.join("root")) })
     }
 
@@ -249,54 +267,7 @@ impl Store {
             .tempfile_in(&parent)
             .map_err(at("cannot make a file in", &parent))?;
         let registered = crate::disk::register(draft.path());
-        Ok(Supplement { draft, place: parent.join(name), _registered: registered })
-    }
-
-    /// What archives and step results take, in this order.
-    pub fn usage(&self) -> (Usage, Usage) {
-        (measure(&self.root.join("blobs/sha256")), measure(&self.root.join("steps").join(&self.mode)))
-    }
-
-    /// Removes results and archives, least recently used first, until at most `limit` bytes are left.
-    /// Waits for no one: `Ok(None)` when builds hold the store.
-    pub fn collect(root: &Path, mode: &str, limit: u64) -> Result<Option<Usage>, StoreError> {
-        let root = root.join("1");
-        let lock = match open_lock(&root) {
-            Ok(lock) => lock,
-            Err(StoreError::Path { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
-                return Ok(Some(Usage::default()));
-            }
-            Err(error) => return Err(error),
-        };
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(at("cannot lock", &root)(error)),
-        }
-        let mut found = Vec::new();
-        for folder in [root.join("blobs/sha256"), root.join("steps").join(mode)] {
-            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let path = entry.path();
-                let used = [path.join("index"), path.clone()]
-                    .iter()
-                    .find_map(|path| fs::symlink_metadata(path).and_then(|meta| meta.modified()).ok());
-                found.push((used, measure(&path).bytes, path));
-            }
-        }
-        found.sort();
-        let mut total: u64 = found.iter().map(|(_, bytes, _)| bytes).sum();
-        let mut removed = Usage::default();
-        for (_, bytes, path) in found {
-            if total <= limit {
-                break;
-            }
-            crate::disk::remove_tree(&path)
-                .map_err(|error| StoreError::Read { subject: path.display().to_string(), cause: error.to_string() })?;
-            total -= bytes;
-            removed.entries += 1;
-            removed.bytes += bytes;
-        }
-        Ok(Some(removed))
+        Ok(Supplement { draft, place: parent.join(name), added: self.added.clone(), _registered: registered })
     }
 }
 
@@ -304,6 +275,7 @@ impl Store {
 pub struct Supplement {
     draft: tempfile::NamedTempFile,
     place: PathBuf,
+    added: Arc<AtomicBool>,
     _registered: crate::disk::Registered,
 }
 
@@ -315,6 +287,7 @@ impl Supplement {
     pub fn keep(self) -> Result<(), StoreError> {
         let place = self.place;
         self.draft.persist(&place).map_err(|error| at("cannot keep", &place)(error.error))?;
+        self.added.store(true, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -324,17 +297,7 @@ fn open_lock(root: &Path) -> Result<File, StoreError> {
     File::options().create(true).truncate(false).write(true).open(&path).map_err(at("cannot open", &path))
 }
 
-fn measure(path: &Path) -> Usage {
-    let mut usage = Usage::default();
-    let mut pending = vec![path.to_path_buf()];
-    while let Some(path) = pending.pop() {
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        if metadata.is_dir() {
-            pending.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
-        } else {
-            usage.entries += 1;
-            usage.bytes += metadata.len();
-        }
-    }
-    usage
+/// When a directory of archives last got or lost a name.
+fn last_archived(root: &Path) -> Option<SystemTime> {
+    fs::metadata(root.join("blobs/sha256")).and_then(|found| found.modified()).ok()
 }

@@ -222,3 +222,36 @@ fn builds_at_the_same_time_share_one_store() {
     }
     assert_eq!(std::fs::read_dir(place.store().join("1/work")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_limit_takes_what_earlier_builds_used_and_nothing_of_the_build_itself() {
+    let place = Place::new();
+    let (older, newer) = (definition("one", "1", "# c"), definition("two", "1", "# c"));
+    assert_eq!(place.succeed(&["cache", "limit", "1K"]), "1.0 KiB (set for this cache)\n");
+    place.build("x.sif", &older, &[]);
+    let text = place.build("y.sif", &older, &["--force"]);
+    assert!(text.contains("post: reused") && !text.contains("over its limit"), "{text}");
+    let mut layers = super::base::layers();
+    layers.push(super::base::archive(&[super::base::file("newer", 0o644, b"newer")]));
+    std::fs::rename(place.file("base.tar"), place.file("older.tar")).unwrap();
+    std::fs::remove_dir_all(place.file("layout")).unwrap();
+    super::base::layout(&place.file("layout"), &layers);
+    super::base::layout_archive(&place.file("base.tar"), &place.file("layout"));
+    // The environment goes before what is remembered.
+    place.write("x.def", &newer);
+    let mut command = place.command(&[], &["build", "z.sif", "x.def"]);
+    command.env("SIFBUILD_CACHE_LIMIT", "none");
+    let text = place.outcome(command).text;
+    assert!(text.contains("Build complete") && !text.contains("over its limit"), "{text}");
+    let text = place.build("z.sif", &definition("three", "1", "# c"), &["--force"]);
+    assert!(text.contains("base: reused") && text.contains("over its limit of 1.0 KiB"), "{text}");
+    let text = place.build("z.sif", &definition("three", "1", "# c"), &["--force"]);
+    assert!(text.contains("post: reused"), "its own results stay: {text}");
+    std::fs::rename(place.file("older.tar"), place.file("base.tar")).unwrap();
+    let text = place.build("x.sif", &older, &["--force"]);
+    assert!(text.lines().any(|line| line == "ran-post one"), "what is older was taken: {text}");
+    let listed = place.succeed(&["cache"]);
+    assert!(listed.contains("1.0 KiB  may be kept (set for this cache)"), "{listed}");
+    let outcome = place.run(&["cache", "limit", "much"]);
+    assert!(outcome.code != Some(0) && outcome.text.contains("\"much\" is no size"), "{}", outcome.text);
+}

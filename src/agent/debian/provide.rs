@@ -9,7 +9,7 @@ use crate::event::Observer;
 use crate::fetch::FetchError;
 use crate::fetch::download::{Expected, Job, download_all};
 use crate::fetch::http::{Fetch, parse_url};
-use crate::store::LayerBlob;
+use crate::store::{LayerBlob, mark_used};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};
@@ -112,7 +112,10 @@ fn check(package: &PackagePin, path: &Path, file: File) -> Result<(), ProvideErr
     let mut reader = HashingReader::new(file, package.digest.algorithm());
     io::copy(&mut reader, &mut io::sink()).map_err(fault)?;
     match reader.finish().0 == package.digest {
-        true => Ok(()),
+        true => {
+            mark_used(path);
+            Ok(())
+        }
         false => Err(ProvideError::Damaged { path: path.to_path_buf() }),
     }
 }

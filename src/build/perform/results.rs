@@ -17,6 +17,7 @@ impl Performer<'_> {
     pub(super) fn recall(&mut self, step: &Step) -> Result<(), BuildError> {
         let Some(key) = step.key() else { return Ok(()) };
         if matches!(step.action, Action::Test { .. }) {
+            self.engine.store.mark_used(&key.0);
             return Ok(());
         }
         let mut work = Work::default();
