@@ -23,8 +23,8 @@ const UNIT: u64 = 4096;
 const LARGE: u64 = 1 << 20;
 /// Beginning of the name of an entry that is being removed.
 const GONE: &str = ".gone-";
-/// File systems keep times as coarsely as this.
-const COARSENESS: Duration = Duration::from_secs(2);
+/// Some file systems keep times as coarsely as this.
+const COARSENESS: Duration = Duration::from_secs(1);
 
 /// How much one kind of content takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
