@@ -38,6 +38,7 @@ use crate::oci::manifest::Target;
 use crate::pins::Pins;
 use crate::plan::{self, Decision, Plan, PlanOptions, Sections};
 use crate::sandbox::Bind;
+use crate::sif::signature::Signatory;
 use crate::sif::wrapped_key::ImageKey;
 use crate::skeleton::Timestamp;
 use crate::source::Span;
@@ -46,6 +47,7 @@ use crate::store::{Ownership, Store};
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a build works with: effects, no decisions.
 pub struct Engine<'a> {
@@ -105,6 +107,8 @@ pub struct Options {
     pub unlocking: Option<crate::agent::encrypted::Unlocking>,
     /// The image's root filesystem is encrypted.
     pub encryption: Option<Encryption>,
+    /// What signs the image.
+    pub signatory: Option<Arc<Signatory>>,
     /// Base pins of a lock file.
     pub lock: Pins,
 }

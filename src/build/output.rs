@@ -10,6 +10,7 @@ use crate::disk::{self, AtomicFile, WriteBehind};
 use crate::event::{Event, Task};
 use crate::sif::format::{DataType, Extra, FileSystem, Link, MessageFormat, MessageType, PartitionType};
 use crate::sif::metadata;
+use crate::sif::signature::{Scope, sign};
 use crate::sif::writer::{ObjectOptions, Writer as SifWriter, WriterOptions};
 use crate::skeleton::{BaseImage, MetadataInputs, Timestamp, definition_metadata};
 use crate::squashfs::{Options as SquashfsOptions, ReadAt, Window, Writer};
@@ -178,6 +179,11 @@ impl<'a> Output<'a> {
         }
         sif.finish().map_err(|error| fault(error.to_string()))?;
         file.file().set_len(place + size + message.len() as u64).map_err(|error| fault(error.to_string()))?;
+        if let Some(signatory) = &options.signatory {
+            let signed_at = options.epoch.unwrap_or(options.now.seconds);
+            sign(file.file_mut(), Scope::Groups, &signatory.with(), signed_at, options.now.seconds)
+                .map_err(|error| fault(format!("it cannot be signed: {error}")))?;
+        }
         let image = file.file().try_clone().map_err(|error| fault(error.to_string()))?;
         let image = Window::new(image, place, size);
         let image: Box<dyn ReadAt> = match &sealed {

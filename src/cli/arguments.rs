@@ -85,6 +85,13 @@ pub struct BuildArguments {
     #[command(flatten)]
     pub key: super::encryption::KeyArguments,
 
+    /// Sign the image before it appears (SIF only): with the user's own key, or with KEY, which is a PEM file, or a fingerprint, key id,
+    /// number or part of the user id in `key list --secret`
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub sign: Option<String>,
+    #[command(flatten)]
+    pub passphrase: super::passphrase::PassphraseArguments,
+
     /// Forget earlier results: run every step
     #[arg(long)]
     pub no_reuse: bool,

@@ -4,6 +4,7 @@ use super::arguments::{BuildArguments, IdModeChoice, OnFail};
 use super::binds::binds;
 use super::encryption::{self, SECRET_VARIABLES};
 use super::progress::Terminal;
+use super::sign::SignWithArguments;
 use super::{GlobalArguments, cache, exit, exit_code, render_error, session};
 use crate::agent::{debian, docker, local};
 use crate::arch::Arch;
@@ -15,12 +16,14 @@ use crate::event::{Event, Observer};
 use crate::pins::Pins;
 use crate::plan::{self, Sections};
 use crate::sandbox::{self, IdMode, IdModeRequest};
+use crate::sif::signature::Signatory;
 use crate::squashfs::Compression;
 use crate::squashfs::format::is_block_size;
 use crate::store::Store;
 use std::cell::OnceCell;
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// What stops a command before or in its work: one line or more, and the exit code.
@@ -87,6 +90,7 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     let mut options = options(&arguments)?;
     let warn = |text: &str| terminal.observe(Event::Warning(text.to_owned()));
     (options.encryption, options.unlocking) = encryption::settle(arguments.encrypt, &arguments.key, &variable, &warn)?;
+    options.signatory = signatory(&arguments, terminal)?;
     // Invariant: no thread has been started yet; a user namespace can only be entered by a single one.
     let id_mode = enter(&arguments, build::executes(&definition, arguments.notest), terminal)?;
     let temporary;
@@ -293,8 +297,19 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
             .unwrap_or(docker::CONCURRENCY),
         unlocking: None,
         encryption: None,
+        signatory: None,
         lock: Pins::default(),
     })
+}
+
+/// The key that signs, unlocked before any work.
+fn signatory(arguments: &BuildArguments, terminal: &Terminal) -> Result<Option<Arc<Signatory>>, Stop> {
+    let Some(key) = &arguments.sign else { return Ok(None) };
+    if arguments.sandbox || arguments.oci_layout {
+        return Err(Stop::usage("--sign: only SIF images can be signed"));
+    }
+    let with = SignWithArguments::named(key, arguments.passphrase.clone());
+    with.unlock(None, terminal).map(Arc::new).map(Some)
 }
 
 /// Whether a variable is for this program alone.

@@ -8,8 +8,8 @@ use super::progress::Terminal;
 use super::verify::read;
 use super::{GlobalArguments, exit, session, sif};
 use crate::event::{Event, Observer};
-use crate::openpgp::{Passphrase, Policy, SigningKey};
-use crate::sif::signature::{KeyError, MAXIMUM_KEY_FILE, PrivateKey, Scope, SignWith, sign};
+use crate::openpgp::{Passphrase, Policy};
+use crate::sif::signature::{KeyError, MAXIMUM_KEY_FILE, PrivateKey, Scope, Signatory, sign};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -46,30 +46,25 @@ pub struct SignWithArguments {
     pub passphrase: PassphraseArguments,
 }
 
-/// A key that is ready to sign.
-#[derive(Debug)]
-pub enum Ready {
-    Pgp(Box<SigningKey>),
-    Key(PrivateKey),
-}
-
-impl Ready {
-    pub fn with(&self) -> SignWith<'_> {
-        match self {
-            Ready::Pgp(key) => SignWith::Pgp(key),
-            Ready::Key(key) => SignWith::Key(key),
-        }
-    }
-}
-
 impl SignWithArguments {
+    /// What `build --sign=KEY` means: a PEM file that exists, else a key of the keyring; the only one, or one that is asked for,
+    /// where KEY is empty.
+    pub fn named(key: &str, passphrase: PassphraseArguments) -> SignWithArguments {
+        let (file, index) = match key {
+            "" => (None, None),
+            key if Path::new(key).is_file() => (Some(PathBuf::from(key)), None),
+            key => (None, Some(key.to_owned())),
+        };
+        SignWithArguments { key: file, keyidx: index, passphrase }
+    }
+
     /// Finds and unlocks the key.
-    pub fn unlock(&self, keysdir: Option<&Path>, terminal: &dyn Observer) -> Result<Ready, Stop> {
+    pub fn unlock(&self, keysdir: Option<&Path>, terminal: &dyn Observer) -> Result<Signatory, Stop> {
         let from_environment = || lookup("SIGN_KEY", &|name| std::env::var(name).ok()).filter(|path| !path.is_empty());
         let file = self.key.clone().or_else(|| from_environment().map(PathBuf::from).filter(|_| self.keyidx.is_none()));
         if let Some(path) = file {
             terminal.observe(Event::Info(format!("Signing image with key material from '{}'", path.display())));
-            return self.unlock_file(&path).map(Ready::Key);
+            return self.unlock_file(&path).map(|key| Signatory::Key(Box::new(key)));
         }
         terminal.observe(Event::Info("Signing image with PGP key material".to_owned()));
         let keyring = places(keysdir).secret()?;
@@ -82,7 +77,7 @@ impl SignWithArguments {
         };
         let unlocked = key.unlock(&passphrase, &Policy::at(session::now().seconds));
         let unlocked = unlocked.map_err(|error| Stop { text: error.to_string(), code: exit::SIGNATURE })?;
-        Ok(Ready::Pgp(Box::new(unlocked)))
+        Ok(Signatory::Pgp(Box::new(unlocked)))
     }
 
     fn unlock_file(&self, path: &Path) -> Result<PrivateKey, Stop> {
@@ -114,11 +109,11 @@ fn sign_image(arguments: &SignArguments, terminal: &Terminal) -> Result<(), Stop
     let path = &arguments.image;
     // Before a passphrase is asked for.
     sif::open(path).map_err(|error| Stop { text: error.to_string(), code: exit::SOURCE })?;
-    let ready = arguments.with.unlock(arguments.keysdir.as_deref(), terminal)?;
+    let signatory = arguments.with.unlock(arguments.keysdir.as_deref(), terminal)?;
     let now = session::now().seconds;
     let signed_at = session::source_date_epoch().map_err(Stop::usage)?.unwrap_or(now);
     let failed = |text: String| Stop { text: format!("cannot sign {}: {text}", path.display()), code: exit::OUTPUT };
-    sif::replace(path, |file| sign(file, scope, &ready.with(), signed_at, now).map_err(|error| error.to_string()))
+    sif::replace(path, |file| sign(file, scope, &signatory.with(), signed_at, now).map_err(|error| error.to_string()))
         .map_err(|error| Stop { text: error.to_string(), code: exit::OUTPUT })?
         .map_err(failed)?;
     terminal.observe(Event::Info(format!("Signature created and applied to image '{}'", path.display())));

@@ -223,7 +223,7 @@ fn text(report: &Report, sif: &Sif<File>, found: &Found) -> String {
             Some(Signer::Keys(_)) | None => {}
         }
         if !signature.covered.is_empty() {
-            let _ = writeln!(text, "Objects verified:\n{:<4}|{:<8}|{:<8}|{}", "ID", "GROUP", "LINK", "TYPE");
+            text.push_str("Objects verified:\nID  |GROUP   |LINK    |TYPE\n");
             let _ = writeln!(text, "{}", "-".repeat(48));
             for object in signature.covered.iter().filter_map(|id| sif.object(*id)) {
                 text.push_str(&row(object));

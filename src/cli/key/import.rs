@@ -50,7 +50,10 @@ pub fn run(arguments: &ImportArguments, terminal: &Terminal) -> Result<(), Stop>
         let is_new = places.change_secret(|keyring| {
             let known = keyring.keys().any(|known| known.fingerprint() == key.fingerprint());
             let is_wanted = !known || arguments.new_password;
-            is_wanted && keyring.insert(key.clone()) || is_wanted
+            if is_wanted {
+                keyring.insert(key.clone());
+            }
+            is_wanted
         })?;
         let what = if is_new { "Imported secret key" } else { "Secret key is already there:" };
         terminal.observe(Event::Info(format!("{what} {}", named(key.public()))));

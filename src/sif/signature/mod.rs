@@ -26,7 +26,7 @@ mod tests;
 
 pub use key::{KeyError, MAXIMUM_KEY_FILE, PrivateKey, PublicKey};
 pub use report::{Fault, Report, SignatureReport, Signer};
-pub use sign::{SignError, SignWith, sign};
+pub use sign::{SignError, SignWith, Signatory, sign};
 pub use verify::{Material, VerifyError, issuers, verify};
 
 /// Which objects are signed or verified.

@@ -20,6 +20,22 @@ pub enum SignWith<'a> {
     Key(&'a PrivateKey),
 }
 
+/// A key that is ready to sign.
+#[derive(Debug)]
+pub enum Signatory {
+    Pgp(Box<SigningKey>),
+    Key(Box<PrivateKey>),
+}
+
+impl Signatory {
+    pub fn with(&self) -> SignWith<'_> {
+        match self {
+            Signatory::Pgp(key) => SignWith::Pgp(key),
+            Signatory::Key(key) => SignWith::Key(key),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     #[error(transparent)]
