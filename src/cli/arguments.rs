@@ -72,6 +72,9 @@ pub struct BuildArguments {
     /// Threads to pack with [default: as many as this job may use]
     #[arg(short = 'j', long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Memory to pack with, with K, M, G or T: fewer threads where that is little [default: what this job may use]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
     /// Leave the processors to the scripts: do not compress the base while they run
     #[arg(long)]
     pub no_background: bool,

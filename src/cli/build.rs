@@ -3,6 +3,7 @@
 use super::arguments::{BuildArguments, IdModeChoice, OnFail};
 use super::binds::binds;
 use super::encryption::{self, SECRET_VARIABLES};
+use super::limits::limits;
 use super::progress::Terminal;
 use super::sign::SignWithArguments;
 use super::{GlobalArguments, cache, exit, exit_code, render_error, session};
@@ -87,7 +88,7 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     refuse_or_accept(&arguments, terminal)?;
     let definition = read_definition(&arguments, terminal)?;
     arguments.registry.complete()?;
-    let mut options = options(&arguments)?;
+    let mut options = options(&arguments, terminal)?;
     let warn = |text: &str| terminal.observe(Event::Warning(text.to_owned()));
     (options.encryption, options.unlocking) = encryption::settle(arguments.encrypt, &arguments.key, &variable, &warn)?;
     options.signatory = signatory(&arguments, terminal)?;
@@ -227,7 +228,7 @@ pub fn read_definition(arguments: &BuildArguments, terminal: &dyn Observer) -> R
     }
 }
 
-fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
+fn options(arguments: &BuildArguments, observer: &dyn Observer) -> Result<Options, Stop> {
     let arch = match &arguments.arch {
         Some(name) => Arch::parse(name).ok_or_else(|| {
             Stop::usage(format!(
@@ -250,6 +251,15 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
     if !is_block_size(block_size) {
         return Err(Stop::usage(format!("--block-size {block_size}: it must be a power of two from 4096 to 1048576")));
     }
+    let memory = match arguments.memory.as_deref() {
+        Some(text) => Some(super::cache::parse_size(text).ok_or_else(|| {
+            Stop::usage(format!("--memory {text}: it must be a number of bytes, or one with K, M, G or T"))
+        })?),
+        None => None,
+    };
+    let packing = crate::squashfs::Options { compression, block_size, ..Default::default() };
+    let limits = limits(arguments.jobs, memory, &packing, &|name| std::env::var(name).ok());
+    limits.note.into_iter().for_each(|note| observer.observe(Event::Detail(note)));
     let variant = Variant::parse(&arguments.debian_variant).ok_or_else(|| {
         Stop::usage(format!("--debian-variant {}: known are minbase, buildd and default", arguments.debian_variant))
     })?;
@@ -282,7 +292,7 @@ fn options(arguments: &BuildArguments) -> Result<Options, Stop> {
         compression,
         block_size,
         background: !arguments.no_background,
-        threads: arguments.jobs.unwrap_or_else(|| threads(&|name| std::env::var(name).ok())).clamp(1, 256),
+        threads: limits.threads,
         epoch,
         reproducible: arguments.reproducible,
         now,
@@ -361,25 +371,4 @@ fn enter(arguments: &BuildArguments, executes: bool, terminal: &dyn Observer) ->
             plan::IdMode::Single
         }
     })
-}
-
-/// The processors that this process may use (affinity and cgroup quota), and no more than Slurm gave the task.
-fn threads(variable: &dyn Fn(&str) -> Option<String>) -> usize {
-    let own = std::thread::available_parallelism().map_or(1, usize::from);
-    let given = ["SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"]
-        .iter()
-        .find_map(|name| variable(name)?.parse::<usize>().ok().filter(|count| *count > 0));
-    given.map_or(own, |given| given.min(own))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn takes_no_more_threads_than_slurm_gave() {
-        let all = threads(&|_| None);
-        let given = |text: &'static str| threads(&move |name| (name == "SLURM_CPUS_PER_TASK").then(|| text.to_owned()));
-        assert_eq!((given("1"), given("100000"), given("none"), given("0")), (1, all, all, all));
-    }
 }

@@ -9,6 +9,7 @@ pub mod encryption;
 mod exchange;
 pub mod inspect;
 mod key;
+mod limits;
 mod login;
 mod passphrase;
 mod plan;

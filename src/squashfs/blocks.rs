@@ -63,6 +63,15 @@ enum Place {
     Ready(Option<Block>),
 }
 
+/// Blocks in flight for each worker: one in work, one ready for it, one done.
+const BLOCKS: usize = 3;
+
+/// Bytes that one more worker takes at most: its blocks, as they are and compressed, and its codec.
+pub fn memory_of_thread(options: &super::Options) -> u64 {
+    let block = u64::from(options.block_size);
+    BLOCKS as u64 * 2 * (block + block / 16) + super::compress::memory(options.compression, options.block_size)
+}
+
 pub(super) struct Pool {
     /// `None` only while being dropped.
     jobs: Option<Sender<Job>>,
@@ -79,7 +88,7 @@ impl Pool {
     /// Starts `threads` workers (at least one).
     pub(super) fn new(threads: usize, compression: Compression, block_size: u32) -> Result<Pool, std::io::Error> {
         let threads = threads.max(1);
-        let limit = threads * 3 + 2;
+        let limit = threads * BLOCKS + 2;
         let (jobs, work) = bounded::<Job>(limit);
         let (results, done) = bounded::<Done>(limit);
         let threads = (0..threads)

@@ -12,6 +12,7 @@ mod reader;
 mod tables;
 mod writer;
 
+pub use blocks::memory_of_thread;
 pub use compress::{Codec, CodecError, Compression};
 pub use kept::{Kept, KeptError, Segment};
 pub use reader::{BodyReader, Image, ReadAt, ReadError, Window};

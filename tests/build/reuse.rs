@@ -257,3 +257,19 @@ fn a_limit_takes_what_earlier_builds_used_and_nothing_of_the_build_itself() {
     let outcome = place.run(&["cache", "limit", "much"]);
     assert!(outcome.code != Some(0) && outcome.text.contains("\"much\" is no size"), "{}", outcome.text);
 }
+
+#[test]
+fn little_memory_means_fewer_threads_and_the_same_bytes() {
+    let place = Place::new();
+    enlarge_base(&place);
+    let text = format!("{BASE}%post\n  true\n");
+    let flags = ["--jobs", "16", "--no-reuse"];
+    let wide = place.bytes("x.sif", &text, &flags);
+    let little = [&flags[..], &["--memory", "80M"]].concat();
+    assert!(place.bytes("y.sif", &text, &little) == wide, "the threads change the image");
+    place.write("y.def", &text);
+    let told = place.succeed(&[&["-v", "build"], &little[..], &["z.sif", "y.def"]].concat());
+    assert!(told.contains("of 16 threads: --memory gives 80.0 MiB"), "{told}");
+    let refused = place.run(&["build", "--memory", "lots", "w.sif", "y.def"]);
+    assert!(refused.text.contains("--memory lots"), "{}", refused.text);
+}
