@@ -15,6 +15,8 @@ pub struct Asked {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// The connection was cut while the body arrived.
+    pub cut: bool,
 }
 
 impl Asked {
@@ -85,6 +87,11 @@ pub struct FakeServer {
 impl FakeServer {
     /// The handler gets the request and how many came before it.
     pub fn start(handler: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> FakeServer {
+        FakeServer::start_cutting(usize::MAX, handler)
+    }
+
+    /// Cuts connections after so many bytes of a request's body; the handler gets what arrived, and its answer is lost.
+    pub fn start_cutting(most: usize, handler: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> FakeServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -96,7 +103,7 @@ impl FakeServer {
                     return;
                 }
                 let (log, handler) = (Arc::clone(&log), Arc::clone(&handler));
-                std::thread::spawn(move || stream.map(|stream| serve(stream, &log, &*handler)));
+                std::thread::spawn(move || stream.map(|stream| serve(stream, most, &log, &*handler)));
             }
         });
         FakeServer { address, asked, ended }
@@ -122,7 +129,12 @@ impl Drop for FakeServer {
     }
 }
 
-fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, handler: &dyn Fn(&Asked, usize) -> Answer) -> Option<()> {
+fn serve(
+    mut stream: TcpStream,
+    most: usize,
+    log: &Mutex<Vec<Asked>>,
+    handler: &dyn Fn(&Asked, usize) -> Answer,
+) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut line = String::new();
     if reader.read_line(&mut line).is_err() {
@@ -138,8 +150,9 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, handler: &dyn Fn(&Asked
         asked.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     let length = asked.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
+    let mut body = vec![0; length.min(most)];
     reader.read_exact(&mut body).ok()?;
+    asked.cut = length > most;
     asked.body = String::from_utf8(body).ok()?;
     let before = {
         let mut log = log.lock().unwrap();
@@ -147,6 +160,9 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, handler: &dyn Fn(&Asked
         log.len() - 1
     };
     let answer = handler(&asked, before);
+    if asked.cut {
+        return None;
+    }
     let mut head = format!("HTTP/1.1 {} Said\r\nConnection: close\r\n", answer.status);
     if !answer.without_length && !answer.endless {
         head.push_str(&format!("Content-Length: {}\r\n", answer.body.len()));

@@ -18,6 +18,22 @@ pub struct Push<'a> {
     pub(super) observer: &'a dyn Observer,
     reference: Reference,
     mount_from: Option<String>,
+    pub(super) chunks: Chunks,
+}
+
+/// In which pieces blobs are sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunks {
+    /// Bytes of a chunk at first: small enough that a break costs little, large enough that the answers' way back does not.
+    pub first: u64,
+    /// Smaller ones some kinds of storage refuse.
+    pub smallest: u64,
+}
+
+impl Default for Chunks {
+    fn default() -> Chunks {
+        Chunks { first: 16 << 20, smallest: 4 << 20 }
+    }
 }
 
 /// How a blob came to be in the repository.
@@ -41,7 +57,13 @@ impl<'a> Registry<'a> {
     ) -> Result<Push<'b>, FetchError> {
         let mut session = self.own_session(Access::Push, reference, observer)?;
         session.also = mount_from.map(|repository| format!("repository:{repository}:pull"));
-        Ok(Push { session, observer, reference: reference.clone(), mount_from: mount_from.map(str::to_owned) })
+        Ok(Push {
+            session,
+            observer,
+            reference: reference.clone(),
+            mount_from: mount_from.map(str::to_owned),
+            chunks: Chunks::default(),
+        })
     }
 
     /// Deletes a manifest under its digest or tag, as `reference` has it.
@@ -183,3 +205,6 @@ pub(super) fn ask(
         attempt += 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

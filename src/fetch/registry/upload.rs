@@ -22,10 +22,6 @@ use crate::event::{Event, Task};
 use crate::fetch::error::{FetchError, shown};
 use crate::fetch::http::{Body, Fetch, Method, Request, Response, Url};
 
-/// Bytes of a chunk at first: small enough that a break costs little, large enough that the answers' way back does not.
-const CHUNK: u64 = 16 << 20;
-/// Smaller ones some kinds of storage refuse.
-const SMALLEST_CHUNK: u64 = 4 << 20;
 /// A registry that wants larger ones gets the blob whole.
 const LARGEST_CHUNK: u64 = 1 << 30;
 /// Breaks of the connection in one blob, however far each try came.
@@ -81,7 +77,7 @@ impl<'a> Transfer<'a> {
             location: None,
             offset: 0,
             best: 0,
-            chunk: CHUNK,
+            chunk: push.chunks.first,
             takes_chunks: false,
             whole: false,
             apart: false,
@@ -93,15 +89,13 @@ impl<'a> Transfer<'a> {
     /// Sends the blob; gives the bytes sent in all.
     pub fn run(mut self) -> Result<u64, FetchError> {
         let patience = self.push.session.patience();
-        let most = self.body.length().saturating_mul(4).saturating_add(256 << 20);
-        let mut attempt = 0;
+        let (mut attempt, mut best) = (0, 0);
         for _ in 0..MOST_BREAKS {
-            let best = self.state.best;
             let Err(Trouble { error, remedy }) = self.attempt() else { return Ok(self.state.sent) };
             if self.state.best > best {
-                attempt = 0;
+                (attempt, best) = (0, self.state.best);
             }
-            if self.state.sent > most {
+            if self.state.sent > self.most() {
                 return Err(error);
             }
             match remedy {
@@ -119,6 +113,11 @@ impl<'a> Transfer<'a> {
         }
         let url = self.state.location.as_ref().map_or_else(|| self.push.reference().to_string(), shown);
         Err(FetchError::Broken { url, cause: "the connection broke a thousand times".to_owned() })
+    }
+
+    /// No more bytes are sent for a blob.
+    fn most(&self) -> u64 {
+        self.body.length().saturating_mul(4).saturating_add(256 << 20)
     }
 
     /// As far as it goes.
@@ -182,6 +181,10 @@ impl<'a> Transfer<'a> {
             Some(text) => self.range_end(text, offset + length, &response.url).map_err(restart)?,
             None => offset + length,
         };
+        if end <= offset || self.state.sent > self.most() {
+            let cause = "it takes chunks, and never has more of the upload".to_owned();
+            return Err(restart(FetchError::Protocol { url: shown(&response.url), cause }));
+        }
         self.state.offset = end;
         self.state.best = self.state.best.max(end);
         Ok(())
@@ -215,7 +218,7 @@ impl<'a> Transfer<'a> {
 
     fn trouble(&self, error: FetchError) -> Trouble {
         let remedy = match error.status() {
-            Some(413) if self.state.chunk > SMALLEST_CHUNK && !self.state.whole => Remedy::Smaller,
+            Some(413) if self.state.chunk > self.push.chunks.smallest && !self.state.whole => Remedy::Smaller,
             Some(400 | 404 | 405 | 411 | 415 | 416 | 501) if !self.state.takes_chunks && !self.state.whole => {
                 Remedy::Whole
             }
@@ -257,7 +260,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn shrink(&mut self) {
-        self.state.chunk = (self.state.chunk / 2).max(SMALLEST_CHUNK);
+        self.state.chunk = (self.state.chunk / 2).max(self.push.chunks.smallest);
     }
 
     /// Learns from the registry how far it came. An error: it does not know the upload any more, or says what cannot be.
