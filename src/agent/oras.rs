@@ -2,6 +2,7 @@
 //!
 //! Sources: facts §2.4, §6.1.
 
+pub mod attach;
 pub mod push;
 
 use super::docker::{DockerError, blob_path, fetch_inner, keep, kept};
@@ -45,6 +46,8 @@ pub enum OrasError {
     Blobs(#[from] DockerError),
     #[error("cannot push {path}: {cause}", path = path.display())]
     Image { path: PathBuf, cause: String },
+    #[error("cannot write {path}: {cause}", path = path.display())]
+    Place { path: PathBuf, cause: String },
     #[error("{path} does not say for which architecture it is, so that an index cannot name it", path = path.display())]
     NoArchitecture { path: PathBuf },
     #[error("{reference}: an image is pushed to a tag, and not to a digest")]

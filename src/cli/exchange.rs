@@ -3,6 +3,7 @@
 use super::arguments::lookup;
 use super::build::Stop;
 use super::{exit, login};
+use crate::arch::Arch;
 use crate::build::Connections;
 use crate::event::{Event, Observer};
 use crate::fetch::auth::{Credentials, Secret};
@@ -10,6 +11,7 @@ use crate::fetch::http::{Client, ClientOptions};
 use crate::fetch::registry::{Configuration, Registry};
 use crate::oci::reference::Reference;
 use clap::Args;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Args, Clone, Debug, Default)]
@@ -122,6 +124,23 @@ pub fn registry_host(uri: &str) -> Result<String, Stop> {
         Ok(reference) if reference.registry == host => Ok(host.to_owned()),
         _ => Err(Stop::usage(format!("{uri}: the address of a registry like docker://HOST[:PORT] is needed"))),
     }
+}
+
+/// `--annotation KEY=VALUE`, several times.
+pub fn annotations(texts: &[String]) -> Result<BTreeMap<String, String>, Stop> {
+    let mut annotations = BTreeMap::new();
+    for text in texts {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => annotations.insert(key.to_owned(), value.to_owned()),
+            _ => return Err(Stop::usage(format!("--annotation {text}: it is KEY=VALUE"))),
+        };
+    }
+    Ok(annotations)
+}
+
+/// `--arch NAME`.
+pub fn parse_arch(name: &str) -> Result<Arch, Stop> {
+    Arch::parse(name).ok_or_else(|| Stop::usage(format!("--arch {name}: unknown architecture")))
 }
 
 /// What the network could not give or take.

@@ -1,6 +1,7 @@
 //! The edge: command line, environment, clock and terminal. One file a command; errors become text only here.
 
 mod arguments;
+mod attach;
 mod binds;
 mod build;
 pub mod cache;
@@ -17,9 +18,11 @@ mod progress;
 mod pull;
 mod push;
 mod registry;
+mod search;
 mod session;
 pub mod sif;
 mod sign;
+mod tag;
 mod verify;
 
 use crate::build::BuildError;
@@ -99,6 +102,11 @@ enum Command {
     Cache(cache::CacheArguments),
     Pull(Box<pull::PullArguments>),
     Push(Box<push::PushArguments>),
+    Tag(tag::TagArguments),
+    Delete(tag::DeleteArguments),
+    Search(search::SearchArguments),
+    Attach(attach::AttachArguments),
+    Attachments(attach::AttachmentsArguments),
     /// Log in to registries, and see which login and settings are used
     Registry(registry::RegistryCommandArguments),
     /// Write a completion script for a shell to standard output
@@ -142,6 +150,11 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Key(arguments) => key::run(*arguments, &line.global),
         Command::Cache(arguments) => report(cache::run(&arguments), exit::OUTPUT),
         Command::Pull(arguments) => pull::run(*arguments, &line.global),
+        Command::Tag(arguments) => tag::run_tag(arguments, &line.global),
+        Command::Delete(arguments) => tag::run_delete(arguments, &line.global),
+        Command::Search(arguments) => search::run(arguments, &line.global),
+        Command::Attach(arguments) => attach::run_attach(arguments, &line.global),
+        Command::Attachments(arguments) => attach::run_attachments(arguments, &line.global),
         Command::Registry(arguments) => registry::run(arguments, &line.global),
         Command::Push(arguments) => push::run(*arguments, &line.global),
         Command::Completions { shell } => {

@@ -2,7 +2,7 @@
 
 use super::arguments::BuildArguments;
 use super::build::{Stop, finish};
-use super::exchange::{RegistryArguments, oras_reference, source, with_registry};
+use super::exchange::{RegistryArguments, oras_reference, parse_arch, source, with_registry};
 use super::progress::Terminal;
 use super::{GlobalArguments, build, exit, session};
 use crate::agent::local::Digests;
@@ -134,9 +134,7 @@ impl PullArguments {
 
     fn platform(&self) -> Result<Target, Stop> {
         let arch = match &self.arch {
-            Some(name) => {
-                Arch::parse(name).ok_or_else(|| Stop::usage(format!("--arch {name}: unknown architecture")))?
-            }
+            Some(name) => parse_arch(name)?,
             None => Arch::host(),
         };
         Ok(Target::new(arch, build::platform_variant(self.arch.as_deref(), self.arch_variant.as_deref()).as_deref()))

@@ -1,7 +1,7 @@
 //! `sifbuild push`: images to a registry.
 
 use super::build::{Stop, finish};
-use super::exchange::{RegistryArguments, oras_reference, source, with_registry};
+use super::exchange::{RegistryArguments, annotations, oras_reference, parse_arch, source, with_registry};
 use super::progress::Terminal;
 use super::{GlobalArguments, session};
 use crate::agent::oras::push::{Image, Options, Pushed, push};
@@ -10,7 +10,6 @@ use crate::event::{Event, Observer};
 use crate::fetch::registry::Placed;
 use crate::oci::artifact::DESCRIPTION;
 use clap::Args;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Push images (SIF files) to a registry
@@ -81,26 +80,14 @@ fn push_all(mut arguments: PushArguments, terminal: &Terminal) -> Result<(), Sto
 }
 
 fn options(arguments: &PushArguments) -> Result<Options, Stop> {
-    let mut annotations = BTreeMap::new();
-    for text in &arguments.annotation {
-        match text.split_once('=') {
-            Some((key, value)) if !key.is_empty() => annotations.insert(key.to_owned(), value.to_owned()),
-            _ => return Err(Stop::usage(format!("--annotation {text}: it is KEY=VALUE"))),
-        };
-    }
+    let mut annotations = annotations(&arguments.annotation)?;
     annotations.extend(arguments.description.clone().map(|text| (DESCRIPTION.to_owned(), text)));
-    let epoch = session::source_date_epoch().map_err(Stop::usage)?;
-    let now = epoch.map_or_else(session::now, crate::skeleton::Timestamp::utc).rfc3339();
+    let now = session::date().map_err(Stop::usage)?;
     Ok(Options { annotations, index: arguments.arch.is_some(), force: arguments.force, now })
 }
 
 fn check_architectures(arguments: &PushArguments, images: &[Image]) -> Result<(), Stop> {
-    let given = match &arguments.arch {
-        Some(name) => {
-            Some(Arch::parse(name).ok_or_else(|| Stop::usage(format!("--arch {name}: unknown architecture")))?)
-        }
-        None => None,
-    };
+    let given = arguments.arch.as_deref().map(parse_arch).transpose()?;
     for (number, (path, image)) in arguments.images.iter().zip(images).enumerate() {
         let told = image.arch().map_or("none", Arch::oci);
         if let Some(given) = given.filter(|given| image.arch() != Some(*given)) {

@@ -65,6 +65,11 @@ pub fn now() -> Timestamp {
     Timestamp::utc(seconds)
 }
 
+/// The date of what is made now, RFC 3339: `SOURCE_DATE_EPOCH` where that is set.
+pub fn date() -> Result<String, String> {
+    Ok(source_date_epoch()?.map_or_else(now, Timestamp::utc).rfc3339())
+}
+
 /// `SOURCE_DATE_EPOCH`, which must be a number when it is set.
 pub fn source_date_epoch() -> Result<Option<i64>, String> {
     match std::env::var("SOURCE_DATE_EPOCH") {

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod login;
+mod names;
 mod peer;
 mod place;
 mod server;

@@ -6,6 +6,7 @@
 //!
 //! Sources: OCI distribution-spec 1.1; docker's token authentication (`WWW-Authenticate: Bearer`, GET and OAuth2 POST); facts §6.2.
 
+mod browse;
 pub mod challenge;
 pub mod configuration;
 mod push;

@@ -114,7 +114,8 @@ fn a_lost_answer_is_no_reason_to_send_again() {
     // Each answer to a chunk or to the end is lost once.
     let server = FakeServer::start(move |asked, _| {
         let answer = inner.answer(asked);
-        let lost = matches!(asked.method.as_str(), "PATCH" | "PUT") && cut.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let lost =
+            matches!(asked.method.as_str(), "PATCH" | "PUT") && cut.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         if lost { Answer::new(503, "") } else { answer }
     });
     push(&server).unwrap();
