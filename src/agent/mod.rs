@@ -4,6 +4,7 @@ pub mod busybox;
 pub mod debian;
 pub mod docker;
 pub mod encrypted;
+pub mod library;
 pub mod local;
 pub mod oci;
 pub mod oras;

@@ -36,7 +36,7 @@ pub fn of_base(
             local::created(&options.directory.join(path), *kind).map_err(|error| fault(error.to_string()))?
         }
         (base @ (BasePin::Oras { .. } | BasePin::Library { .. }), _) => {
-            let (path, _) = bring(base, engine).map_err(fault)?;
+            let (path, _) = bring(base, engine, options).map_err(fault)?;
             local::created(&path, LocalKind::Sif).map_err(|error| fault(error.to_string()))?
         }
         (BasePin::Debian { lines }, _) => Some(DebianPin::parse(lines).map_err(|error| fault(error.to_string()))?.date),

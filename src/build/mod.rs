@@ -31,6 +31,7 @@ use crate::definition::{Bootstrap, Definition};
 use crate::event::{Event, Observer};
 use crate::fetch::auth::Credentials;
 use crate::fetch::http::Fetch;
+use crate::fetch::library;
 use crate::fetch::registry::Registry;
 use crate::fetch::registry::configuration::Configuration;
 use crate::luks::Kdf;
@@ -66,6 +67,7 @@ pub struct Connections {
     pub credentials: Credentials,
     pub configuration: Configuration,
     pub no_https: bool,
+    pub library: library::Settings,
 }
 
 /// What the command line says.
@@ -197,8 +199,13 @@ impl Engine<'_> {
         Ok(self.connections()?.fetch.as_ref())
     }
 
+    /// Which library is meant where a base names none.
+    pub fn library(&self) -> Result<&library::Settings, BuildError> {
+        Ok(&self.connections()?.library)
+    }
+
     pub fn registry(&self) -> Result<Registry<'_>, BuildError> {
-        let Connections { fetch, credentials, configuration, no_https } = self.connections()?;
+        let Connections { fetch, credentials, configuration, no_https, .. } = self.connections()?;
         Ok(Registry::new(fetch.as_ref(), credentials.clone(), configuration.clone(), *no_https))
     }
 

@@ -3,9 +3,10 @@
 use super::copy::Host;
 use super::glob::{self};
 use super::{BuildError, Engine, Options};
-use crate::agent::{ImageBase, busybox, debian, docker, local, oci, oras};
+use crate::agent::{ImageBase, busybox, debian, docker, library, local, oci, oras};
 use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::fetch::library::LibraryReference;
 use crate::oci::reference::Reference;
 use crate::pins::{BasePin, Pins, StagePins, question};
 use std::collections::BTreeMap;
@@ -98,7 +99,14 @@ fn pin_base(
                 .map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Oras { reference: pin.reference.to_string(), manifest: pin.manifest, digest: pin.digest })
         }
-        Bootstrap::Library(_) => Err(fault("library:// bases are not built in yet".to_owned())),
+        Bootstrap::Library(base) => {
+            refuse_fingerprints(&base.fingerprints).map_err(fault)?;
+            offline(&base.from.value)?;
+            let (header, settings) = (base.library.as_deref(), engine.library()?);
+            let pin = library::pin(&base.from.value, header, options.arch, settings, engine.fetch()?, engine.observer)
+                .map_err(|error| fault(error.to_string()))?;
+            Ok(BasePin::Library { reference: pin.reference.to_string(), url: pin.url, digest: pin.digest })
+        }
         Bootstrap::Busybox { mirror_url } => {
             offline(&mirror_url.value)?;
             let digest = busybox::pin(&mirror_url.value, &engine.store.blobs(), engine.fetch()?, engine.observer)
@@ -129,7 +137,7 @@ fn refuse_fingerprints(fingerprints: &[String]) -> Result<(), String> {
 }
 
 /// The file, on this host, of a base that is a SIF elsewhere; and its digest.
-pub fn bring(base: &BasePin, engine: &Engine<'_>) -> Result<(PathBuf, Digest), String> {
+pub fn bring(base: &BasePin, engine: &Engine<'_>, options: &Options) -> Result<(PathBuf, Digest), String> {
     let blobs = engine.store.blobs();
     let told = |error: &dyn std::fmt::Display| error.to_string();
     match base {
@@ -138,6 +146,15 @@ pub fn bring(base: &BasePin, engine: &Engine<'_>) -> Result<(PathBuf, Digest), S
             let pin = oras::OrasPin { reference, manifest: manifest.clone(), digest: digest.clone() };
             let registry = engine.registry().map_err(|error| told(&error))?;
             let path = oras::provide(&pin, &registry, &blobs, &engine.digests, engine.observer)
+                .map_err(|error| told(&error))?;
+            Ok((path, pin.digest))
+        }
+        BasePin::Library { reference, url, digest } => {
+            let reference = LibraryReference::parse(reference).map_err(|error| told(&error))?;
+            let pin = library::LibraryPin { reference, url: url.clone(), digest: digest.clone() };
+            let settings = engine.library().map_err(|error| told(&error))?;
+            let fetch = engine.fetch().map_err(|error| told(&error))?;
+            let path = library::provide(&pin, options.arch, settings, fetch, &blobs, &engine.digests, engine.observer)
                 .map_err(|error| told(&error))?;
             Ok((path, pin.digest))
         }

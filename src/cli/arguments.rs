@@ -169,8 +169,6 @@ pub struct AcceptedArguments {
     #[arg(long, hide = true)]
     pub remote: bool,
     #[arg(long, hide = true)]
-    pub library: Option<String>,
-    #[arg(long, hide = true)]
     pub mksquashfs_args: Option<String>,
     #[arg(long, hide = true)]
     pub buildkit_host: Option<String>,

@@ -166,7 +166,6 @@ fn refuse_or_accept(arguments: &BuildArguments, terminal: &dyn Observer) -> Resu
         (accepted.ignore_fakeroot_command, "--ignore-fakeroot-command", "no fakeroot program is used"),
         (accepted.ignore_proot, "--ignore-proot", "no proot is used"),
         (accepted.ignore_userns, "--ignore-userns", "user namespaces are the only way here"),
-        (accepted.library.is_some(), "--library", "library:// bases are not built in yet"),
         (
             accepted.mksquashfs_args.is_some(),
             "--mksquashfs-args",

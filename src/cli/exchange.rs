@@ -8,6 +8,7 @@ use crate::build::Connections;
 use crate::event::{Event, Observer};
 use crate::fetch::auth::{Credentials, Secret};
 use crate::fetch::http::{Client, ClientOptions};
+use crate::fetch::library;
 use crate::fetch::registry::{Configuration, Registry};
 use crate::oci::reference::Reference;
 use clap::Args;
@@ -30,6 +31,9 @@ pub struct RegistryArguments {
     /// File with registry credentials, in Docker's format
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+    /// Address of the library service, for library://
+    #[arg(long, value_name = "URL")]
+    pub library: Option<String>,
 }
 
 impl RegistryArguments {
@@ -47,6 +51,9 @@ impl RegistryArguments {
             if value.is_none() {
                 *value = lookup(name, variable).or_else(|| variable(name)).filter(|value| !value.is_empty());
             }
+        }
+        if self.library.is_none() {
+            self.library = lookup("LIBRARY", variable).filter(|value| !value.is_empty());
         }
         if self.authfile.is_none() {
             self.authfile = lookup("AUTH_FILE", variable).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -81,6 +88,9 @@ impl RegistryArguments {
             configuration: Configuration::from_environment(&|name| std::env::var(name).ok())
                 .map_err(|error| error.to_string())?,
             no_https: self.no_https,
+            library: library::Settings::from_environment(self.library.clone(), self.no_https, &|name| {
+                std::env::var(name).ok()
+            }),
         })
     }
 }
@@ -101,7 +111,7 @@ pub fn with_registry<T>(
     work: impl FnOnce(&Registry<'_>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
     arguments.complete()?;
-    let Connections { fetch, credentials, configuration, no_https } = arguments.connect().map_err(source)?;
+    let Connections { fetch, credentials, configuration, no_https, .. } = arguments.connect().map_err(source)?;
     for warning in &configuration.warnings {
         observer.observe(Event::Warning(warning.clone()));
     }

@@ -5,17 +5,24 @@ use super::build::{Stop, finish};
 use super::exchange::{RegistryArguments, oras_reference, parse_arch, source, with_registry};
 use super::progress::Terminal;
 use super::{GlobalArguments, build, exit, session};
-use crate::agent::local::Digests;
-use crate::agent::oras;
+use crate::agent::local::{Digests, recognise};
+use crate::agent::{library, oras};
 use crate::arch::Arch;
+use crate::build::Connections;
 use crate::definition::parse_spec_uri;
 use crate::disk::{self, AtomicFile};
 use crate::event::{Event, Observer};
+use crate::fetch::download::{Expected, download};
+use crate::fetch::error::shown;
+use crate::fetch::http::parse_url;
 use crate::oci::manifest::Target;
 use crate::store::Store;
 use clap::Args;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+
+/// No file is pulled of which only the address is known and that is larger.
+const LARGEST: u64 = 256 << 30;
 
 /// Pull an image to a file
 #[derive(Args, Clone, Debug)]
@@ -52,9 +59,6 @@ pub struct PullArguments {
     /// Directory for temporary files, with --disable-cache
     #[arg(long, value_name = "DIR")]
     pub tmpdir: Option<PathBuf>,
-    /// Address of the library service
-    #[arg(long, value_name = "URL")]
-    pub library: Option<String>,
     #[arg(long, value_name = "URL", hide = true)]
     pub docker_host: Option<String>,
     /// Accepted: an image without a signature is pulled
@@ -76,6 +80,8 @@ pub fn run(mut arguments: PullArguments, global: &GlobalArguments) -> u8 {
     let uri = arguments.uri().to_owned();
     match parse_spec_uri(&uri).map(|(scheme, _)| scheme) {
         Some("oras") => finish(pull_oras(arguments, &target, &terminal)),
+        Some("library") => finish(pull_library(arguments, &target, &terminal)),
+        Some("http" | "https") => finish(pull_http(arguments, &target, &terminal)),
         Some("docker" | "docker-archive" | "docker-daemon" | "oci" | "oci-archive") => {
             build::run(arguments.into_build(target), global)
         }
@@ -100,7 +106,6 @@ impl PullArguments {
         for (value, name) in [
             (&mut self.arch, "PULL_ARCH"),
             (&mut self.arch_variant, "PULL_ARCH_VARIANT"),
-            (&mut self.library, "LIBRARY"),
             (&mut self.name, "PULL_NAME"),
         ] {
             if value.is_none() {
@@ -190,6 +195,45 @@ fn pull_oras(mut arguments: PullArguments, target: &Path, terminal: &Terminal) -
         terminal.observe(Event::Info(format!("Pull complete: {}", target.display())));
         Ok(())
     })
+}
+
+fn pull_library(mut arguments: PullArguments, target: &Path, terminal: &Terminal) -> Result<(), Stop> {
+    let arch = arguments.platform()?.arch;
+    let cache = Cache::open(&arguments)?;
+    arguments.registry.complete()?;
+    let Connections { fetch, library: settings, .. } = arguments.registry.connect().map_err(source)?;
+    let (fetch, blobs, digests) = (fetch.as_ref(), cache.store.blobs(), Digests::default());
+    let pin = library::pin(arguments.uri(), None, arch, &settings, fetch, terminal).map_err(source)?;
+    terminal.observe(Event::Info(format!("Pulling {} from {} ({})", pin.reference, pin.url, pin.digest)));
+    let path = library::provide(&pin, arch, &settings, fetch, &blobs, &digests, terminal).map_err(source)?;
+    place(&path, target, arguments.force)?;
+    terminal.observe(Event::Info(format!("Pull complete: {}", target.display())));
+    Ok(())
+}
+
+/// Nothing tells beforehand what the file should be: that it is an image is all that can be checked.
+fn pull_http(mut arguments: PullArguments, target: &Path, terminal: &Terminal) -> Result<(), Stop> {
+    let url = parse_url(arguments.uri()).map_err(|error| Stop::usage(error.to_string()))?;
+    arguments.registry.complete()?;
+    let fetch = arguments.registry.connect().map_err(source)?.fetch;
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let work = tempfile::Builder::new().prefix(".sifbuild-pull-").tempdir_in(parent).map_err(|error| Stop {
+        text: format!("cannot make a directory in {}: {}", parent.display(), disk::without_path(error)),
+        code: exit::OUTPUT,
+    })?;
+    let registered = disk::register(work.path());
+    let path = work.path().join("image");
+    let expected = Expected { most: Some(LARGEST), ..Expected::default() };
+    let label = target.file_name().unwrap_or_default().to_string_lossy();
+    terminal.observe(Event::Info(format!("Pulling {}", shown(&url))));
+    let done = download(fetch.as_ref(), &[url], &path, &expected, terminal, &label).map_err(source)?;
+    if !matches!(recognise(&path), Ok(Some(_))) {
+        return Err(source(format!("{} is no image: neither a SIF nor a squashfs", done.url)));
+    }
+    place(&path, target, arguments.force)?;
+    drop(registered);
+    terminal.observe(Event::Info(format!("Pull complete: {} ({})", target.display(), done.digest)));
+    Ok(())
 }
 
 /// The store, or a temporary one beside the temporary files.

@@ -17,6 +17,7 @@ pub mod error;
 pub(crate) mod fake_server;
 pub mod http;
 pub mod keyserver;
+pub mod library;
 pub mod registry;
 pub mod retry;
 pub mod trust;

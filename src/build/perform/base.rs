@@ -60,7 +60,7 @@ impl Performer<'_> {
                 self.push(step, base.held)
             }
             (BasePin::Oras { .. } | BasePin::Library { .. }, _) => {
-                let (path, digest) = bring(pin, self.engine).map_err(fault)?;
+                let (path, digest) = bring(pin, self.engine, self.options).map_err(fault)?;
                 let unlocking = self.options.unlocking.as_ref();
                 let base = local::provide(&path, LocalKind::Sif, &digest, &self.engine.digests, unlocking)
                     .map_err(|error| fault(error.to_string()))?;
