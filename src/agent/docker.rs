@@ -123,6 +123,24 @@ pub fn provide(
     Ok(ImageBase { layers, config, manifest_digest: pin.platform_digest.clone(), name })
 }
 
+/// The manifest of a pinned image, asked for where it is not kept yet.
+pub fn manifest(
+    pin: &DockerPin,
+    registry: &Registry<'_>,
+    blobs_directory: &Path,
+    observer: &dyn Observer,
+) -> Result<Manifest, DockerError> {
+    Source { pin, registry, blobs_directory, observer }.manifest()
+}
+
+/// A manifest that an earlier question left among the blobs.
+pub fn kept_manifest(blobs_directory: &Path, digest: &Digest) -> Option<Manifest> {
+    match manifest::parse(&kept(blobs_directory, digest)?, None).ok()? {
+        Document::Manifest(image) => Some(image),
+        Document::Index(_) => None,
+    }
+}
+
 /// When a pinned image was made, as its config says, in seconds since the epoch.
 pub fn created(
     pin: &DockerPin,
@@ -147,7 +165,8 @@ pub fn reference_of(base: &RegistryBase) -> Result<Reference, ReferenceError> {
     Reference::parse(&text)
 }
 
-pub(super) fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
+/// Where a blob lies below the directory of blobs.
+pub fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
     directory.join(digest.algorithm().name()).join(digest.hex())
 }
 

@@ -5,7 +5,7 @@
 pub mod attach;
 pub mod push;
 
-use super::docker::{DockerError, blob_path, fetch_inner, keep, kept};
+use super::docker::{DockerError, blob_path, fetch_inner, keep, kept, kept_manifest};
 use super::local::Digests;
 use crate::digest::Digest;
 use crate::event::{Event, Observer};
@@ -113,6 +113,12 @@ pub fn provide(
     pull()?.blobs(&[(sif, path.clone())], 1)?;
     digests.proven(&path, &sif.digest);
     Ok(path)
+}
+
+/// Bytes of a pinned SIF, where its manifest is kept.
+pub fn kept_size(blobs_directory: &Path, manifest: &Digest, digest: &Digest) -> Option<u64> {
+    let image = kept_manifest(blobs_directory, manifest)?;
+    sif_of(&image).ok().filter(|sif| sif.digest == *digest).map(|sif| sif.size)
 }
 
 fn manifest_of<'a>(

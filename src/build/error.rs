@@ -74,6 +74,8 @@ pub enum BuildError {
     Target { path: PathBuf, cause: String },
     #[error("{place}\n  cause: {cause}")]
     Full { place: super::full::FullPlace, cause: Box<BuildError> },
+    #[error("{0}")]
+    NoRoom(Box<super::space::room::Shortage>),
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
     #[error(transparent)]
@@ -88,7 +90,7 @@ impl BuildError {
             AgentAbsent { .. } | Base { .. } | Offline { .. } | Copy { .. } => Failure::Source,
             Script(_) => Failure::Script,
             Sandbox { .. } => Failure::Sandbox,
-            Pack { .. } | Write { .. } | Full { .. } | Store(_) | Disk(_) => Failure::Output,
+            Pack { .. } | Write { .. } | Full { .. } | NoRoom(_) | Store(_) | Disk(_) => Failure::Output,
             TargetExists { .. } | Target { .. } => Failure::Target,
         }
     }

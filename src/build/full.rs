@@ -32,7 +32,7 @@ pub struct FullPlace {
 
 /// Says of an error that was caused by a lack of room where that was; other errors pass as they are.
 pub fn explain(error: BuildError, need: Option<u64>, engine: &Engine<'_>, options: &Options) -> BuildError {
-    if matches!(error, BuildError::Full { .. } | BuildError::Script(_)) {
+    if matches!(error, BuildError::Full { .. } | BuildError::NoRoom(_) | BuildError::Script(_)) {
         return error;
     }
     let text = error.to_string();
@@ -67,7 +67,7 @@ pub fn note_for_script(last_lines: &[String], engine: &Engine<'_>, options: &Opt
 }
 
 /// The directory as people named it, without the store's version.
-fn cache_of<'a>(engine: &Engine<'a>) -> &'a Path {
+pub fn cache_of<'a>(engine: &Engine<'a>) -> &'a Path {
     engine.store.root().parent().unwrap_or(engine.store.root())
 }
 
@@ -79,11 +79,7 @@ fn size_of(directory: &Path) -> Option<(u64, u64)> {
 
 impl fmt::Display for FullPlace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.role {
-            Role::Target => "target's directory",
-            Role::Cache => "cache",
-            Role::Temporary => "temporary directory",
-        };
+        let what = describe(self.role);
         let directory = self.directory.display();
         match self.quota {
             true => write!(formatter, "your disk quota for the {what} {directory} is used up")?,
@@ -105,8 +101,17 @@ impl fmt::Display for FullPlace {
     }
 }
 
+/// What people call it.
+pub fn describe(role: Role) -> &'static str {
+    match role {
+        Role::Target => "target's directory",
+        Role::Cache => "cache",
+        Role::Temporary => "temporary directory",
+    }
+}
+
 /// `1.5 MiB`.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = count as f64 / 1024.0;
     let mut unit = 0;

@@ -22,6 +22,7 @@ mod pack;
 mod perform;
 mod pin;
 mod script;
+mod space;
 
 pub use error::{BuildError, Failure, ScriptFailure};
 pub use output::Form;
@@ -44,8 +45,9 @@ use crate::sif::wrapped_key::ImageKey;
 use crate::skeleton::Timestamp;
 use crate::source::Span;
 use crate::squashfs::Compression;
-use crate::store::{Ownership, Store};
-use std::cell::OnceCell;
+use crate::store::{LayerBlob, Ownership, Store};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,6 +61,8 @@ pub struct Engine<'a> {
     pub connect: &'a dyn Fn() -> Result<Connections, BuildError>,
     pub connections: OnceCell<Connections>,
     pub digests: crate::agent::local::Digests,
+    /// Layers of images on this host that were looked at, by their source.
+    pub examined: RefCell<HashMap<String, Vec<LayerBlob>>>,
 }
 
 /// The network, and who this user is there.
@@ -140,6 +144,7 @@ fn walk(definition: &Definition, engine: &Engine<'_>, options: &Options) -> Resu
     engine.observer.observe(Event::Info("Starting build...".to_owned()));
     let (plan, decisions, epoch) = prepare(definition, engine, options)?;
     let options = &Options { epoch, ..options.clone() };
+    space::check(definition, &plan, &decisions, engine, options)?;
     perform::perform(definition, &plan, &decisions, engine, options)
 }
 

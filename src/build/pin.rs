@@ -184,7 +184,9 @@ pub fn examine_oci(
     let work = work.map_err(|error| error.to_string())?;
     let (target, source) = (options.target(), oci_source(bootstrap, base));
     let context = oci::Context { target: &target, work: work.path(), docker_host: options.docker_host.as_deref() };
-    oci::open(&source, context).map_err(|error| error.to_string())
+    let image = oci::open(&source, context).map_err(|error| error.to_string())?;
+    engine.examined.borrow_mut().insert(source.to_string(), image.layers.clone());
+    Ok(image)
 }
 
 fn remedy(agent: &str) -> &'static str {

@@ -21,7 +21,7 @@ use crate::sif::signature::Signatory;
 use crate::squashfs::Compression;
 use crate::squashfs::format::is_block_size;
 use crate::store::Store;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
@@ -120,8 +120,9 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
         let fault = |cause| BuildError::Base { place: arguments.spec.clone(), cause };
         arguments.registry.connect().map_err(fault)
     };
-    let (connections, digests) = (OnceCell::new(), local::Digests::default());
-    let engine = Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections, digests };
+    let (connections, digests, examined) = (OnceCell::new(), local::Digests::default(), RefCell::default());
+    let engine =
+        Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections, digests, examined };
     let done = work(&definition, &engine, &options);
     if arguments.disable_cache {
         drop(store);

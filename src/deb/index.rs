@@ -27,6 +27,8 @@ pub struct Package<'a> {
     pub multi_arch: &'a str,
     pub filename: &'a str,
     pub size: u64,
+    /// KiB of its files, as the packager estimated; many archives say it.
+    pub installed_size: Option<u64>,
     pub digest: Digest,
     /// The stanza as written.
     pub text: &'a str,
@@ -92,6 +94,7 @@ pub fn parse(text: &str) -> Result<Vec<Package<'_>>, IndexError> {
             multi_arch: optional("Multi-Arch"),
             filename,
             size: size.parse().map_err(|_| invalid("Size", size))?,
+            installed_size: paragraph.get("Installed-Size").and_then(|size| size.parse().ok()),
             digest: Digest::from_hex(Algorithm::Sha256, digest).map_err(|_| invalid("SHA256", digest))?,
             text: paragraph.text,
         });
@@ -116,7 +119,7 @@ mod tests {
 
     fn stanza() -> String {
         format!(
-            "Package: a\nVersion: 1\nArchitecture: amd64\nPriority: required\nDepends: b, c\nFilename: pool/a.deb\nSize: 3\nSHA256: {}\n",
+            "Package: a\nVersion: 1\nArchitecture: amd64\nPriority: required\nDepends: b, c\nFilename: pool/a.deb\nSize: 3\nInstalled-Size: 7\nSHA256: {}\n",
             "0".repeat(64)
         )
     }
@@ -127,6 +130,10 @@ mod tests {
         let packages = parse(&text).unwrap();
         assert_eq!(packages.len(), 2);
         assert_eq!((packages[0].name, packages[0].depends, packages[0].size), ("a", "b, c", 3));
+        assert_eq!(packages[0].installed_size, Some(7));
+        // An estimate that is none is no reason to refuse an archive.
+        let odd = stanza().replace("Installed-Size: 7", "Installed-Size: much");
+        assert_eq!(parse(&odd).unwrap()[0].installed_size, None);
     }
 
     #[test]

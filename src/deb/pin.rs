@@ -47,6 +47,8 @@ pub struct PackagePin {
     pub filename: String,
     /// Bytes.
     pub size: u64,
+    /// KiB of its files, where the index says it.
+    pub installed_size: Option<u64>,
     pub digest: Digest,
     /// Batch 0 is the core, unpacked before dpkg runs: packages of priority required and what they depend on. Each further batch is
     /// unpacked and configured before the next, as pre-dependencies want it.
@@ -113,8 +115,9 @@ impl DebianPin {
             format!("merged-usr {}", if self.merged_usr { "yes" } else { "no" }),
         ];
         lines.extend(self.packages.iter().map(|package| {
-            let PackagePin { name, version, architecture, filename, size, digest, batch } = package;
-            format!("package {batch} {name} {version} {architecture} {size} {digest} {filename}")
+            let PackagePin { name, version, architecture, filename, size, installed_size, digest, batch } = package;
+            let installed = installed_size.map_or(String::new(), |size| format!(" {size}"));
+            format!("package {batch} {name} {version} {architecture} {size} {digest} {filename}{installed}")
         }));
         lines
     }
@@ -150,7 +153,11 @@ impl DebianPin {
 /// Invariant: a lock file is edited by people; names and paths from it are checked as those of an index.
 fn parse_package(text: &str) -> Option<PackagePin> {
     let words: Vec<&str> = text.split(' ').collect();
-    let [batch, name, version, architecture, size, digest, filename] = words[..] else { return None };
+    let (words, installed_size) = match words.split_last() {
+        Some((size, words)) if words.len() == 7 => (words, Some(size.parse().ok()?)),
+        _ => (&words[..], None),
+    };
+    let &[batch, name, version, architecture, size, digest, filename] = words else { return None };
     let plain = architecture.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !is_package_name(name) || !plain || !is_relative_path(filename) || Version::parse(version).is_err() {
         return None;
@@ -161,6 +168,7 @@ fn parse_package(text: &str) -> Option<PackagePin> {
         architecture: architecture.to_owned(),
         filename: filename.to_owned(),
         size: size.parse().ok()?,
+        installed_size,
         digest: digest.parse().ok()?,
         batch: batch.parse().ok()?,
     })
@@ -190,6 +198,7 @@ mod tests {
                 architecture: "amd64".into(),
                 filename: "pool/libc6.deb".into(),
                 size: 5,
+                installed_size: Some(13),
                 digest: Digest::of(b"libc6"),
                 batch: 0,
             }],
@@ -199,6 +208,10 @@ mod tests {
     #[test]
     fn reads_back_its_own_lines() {
         assert_eq!(DebianPin::parse(&sample().lines()), Ok(sample()));
+        // Not every archive says how large a package is.
+        let mut silent = sample();
+        silent.packages[0].installed_size = None;
+        assert_eq!(DebianPin::parse(&silent.lines()), Ok(silent));
     }
 
     #[test]

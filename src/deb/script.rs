@@ -112,6 +112,7 @@ mod tests {
             architecture: "amd64".into(),
             filename: format!("pool/{name}.deb"),
             size: 1,
+            installed_size: None,
             digest: Digest::of(name.as_bytes()),
             batch: *batch,
         };

@@ -78,6 +78,7 @@ pub fn select(packages: &[Package<'_>], choice: &Choice<'_>) -> Result<Vec<Packa
             architecture: package.architecture.to_owned(),
             filename: package.filename.to_owned(),
             size: package.size,
+            installed_size: package.installed_size,
             digest: package.digest.clone(),
             batch: number as u32,
         }));

@@ -154,13 +154,13 @@ pub fn mark_used(path: &Path) {
 }
 
 /// Bytes that the contents of a layer take in the directory `root`.
-pub(super) fn size_of_root(layer: &Layer, root: &Path) -> u64 {
+pub fn size_on_disk(layer: &Layer, root: &Path) -> u64 {
     let mut bytes = 0_u64;
     for entry in &layer.entries {
         let Change::Put(_, kind) = &entry.change else { continue };
         bytes = bytes.saturating_add(match kind {
             Kind::File { size, body: Body::Stored } if *size >= LARGE => {
-                fs::symlink_metadata(entry.path.below(root)).map_or(*size, |found| on_disk(&found))
+                fs::symlink_metadata(entry.path.below(root)).map_or(*size, |found| allocated(&found))
             }
             Kind::File { size, .. } => size.next_multiple_of(UNIT),
             Kind::Directory => UNIT,
@@ -219,7 +219,7 @@ fn archives(root: &Path) -> Vec<Entry> {
         for name in names(&blobs.join(&algorithm)) {
             let path = blobs.join(&algorithm).join(&name);
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-            let bytes = if metadata.is_dir() { walk(&path).0 } else { on_disk(&metadata) };
+            let bytes = if metadata.is_dir() { walk(&path).0 } else { allocated(&metadata) };
             let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             found.push(Entry { path, name, is_result: false, used, bytes, chain: Vec::new() });
         }
@@ -257,7 +257,7 @@ fn size_of_result(path: &Path) -> u64 {
         }
     };
     let own = names(path).into_iter().filter_map(|name| fs::symlink_metadata(path.join(name)).ok());
-    own.filter(Metadata::is_file).map(|found| on_disk(&found)).fold(root, u64::saturating_add)
+    own.filter(Metadata::is_file).map(|found| allocated(&found)).fold(root, u64::saturating_add)
 }
 
 /// Whether a process of the id mode `own` can remove results of the mode `other`, which belong to the ids of that.
@@ -270,7 +270,7 @@ fn names(folder: &Path) -> Vec<String> {
     found.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-fn on_disk(found: &Metadata) -> u64 {
+fn allocated(found: &Metadata) -> u64 {
     found.blocks().saturating_mul(512)
 }
 
@@ -280,7 +280,7 @@ fn walk(path: &Path) -> (u64, bool) {
     let mut pending = vec![path.to_path_buf()];
     while let Some(path) = pending.pop() {
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        bytes = bytes.saturating_add(on_disk(&metadata));
+        bytes = bytes.saturating_add(allocated(&metadata));
         if metadata.is_dir() {
             match fs::read_dir(&path) {
                 Ok(entries) => pending.extend(entries.flatten().map(|entry| entry.path())),

@@ -29,7 +29,7 @@ mod contents;
 
 pub use blob::{BlobError, LayerBlob, VerifiedReader};
 pub use checkout::{Ownership, check_out, lay_out, set_metadata};
-pub use collect::{Collection, Limit, Usage, mark_used};
+pub use collect::{Collection, Limit, Usage, mark_used, size_on_disk};
 pub use contents::{Contents, Held, Opener, Origin, Shadow};
 
 use crate::digest::Digest;
@@ -215,7 +215,7 @@ impl Store {
             .map_err(at("cannot make a directory in", &parent))?;
         let chain: String = chain.iter().map(|below| format!("{below}\n")).collect();
         let index = text::write(layer);
-        let size = format!("{}\n", collect::size_of_root(layer, root));
+        let size = format!("{}\n", collect::size_on_disk(layer, root));
         let own = [("document", document), ("index", &index), ("chain", &chain), (SIZE, &size)];
         let own = own.map(|(name, text)| (name, text.as_bytes()));
         for (name, content) in own.iter().chain(attachments) {

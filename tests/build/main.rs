@@ -18,5 +18,6 @@ mod reuse;
 mod server;
 mod shell;
 mod sources;
+mod space;
 mod unprivileged;
 mod walk;

@@ -135,7 +135,7 @@ fn flip_a_byte(place: &Place) {
 }
 
 /// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
+pub fn noise(length: usize) -> Vec<u8> {
     let mut state = 1u32;
     let bytes = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -301,9 +301,14 @@ fn a_full_disk_is_told_and_leaves_nothing() {
         ("a sandbox's disk is full", "full", "size=1m", &["--sandbox", "full/box", "x.def"]),
         ("a layout's disk is full", "full", "size=1m", &["--oci-layout", "full/layout", "x.def"]),
         ("the target's disk is read-only", "full", "ro", &["full/x.sif", "x.def"]),
-        ("the cache's disk is full", "../scratch", "size=1m", &["x.sif", "post.def"]),
+        ("the cache's disk is full", "../scratch", "size=1600k", &["x.sif", "post.def"]),
         ("a script fills the cache's disk", "../scratch", "size=4m", &["x.sif", "post.def"]),
-        ("the temporary directory's disk is full", "../scratch", "size=1m", &["--disable-cache", "x.sif", "post.def"]),
+        (
+            "the temporary directory's disk is full",
+            "../scratch",
+            "size=1600k",
+            &["--disable-cache", "x.sif", "post.def"],
+        ),
         ("the cache's disk is read-only", "../scratch", "ro", &["x.sif", "post.def"]),
     ] {
         fs::create_dir_all(place.file(directory)).unwrap();

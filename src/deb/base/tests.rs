@@ -39,6 +39,7 @@ fn pin(merged_usr: bool, count: usize) -> DebianPin {
         architecture: "amd64".into(),
         filename: String::new(),
         size: 0,
+        installed_size: None,
         digest: Digest::of(b""),
         batch: 0,
     };

@@ -60,6 +60,7 @@ pub struct Image<S> {
     xattrs: Option<XattrPlace>,
     /// By [`InodeId`].
     references: Vec<InodeReference>,
+    holes: u64,
     decompressors: Mutex<Vec<Decompressor>>,
     fragments: Mutex<VecDeque<(u32, Arc<Vec<u8>>)>>,
 }
@@ -92,17 +93,24 @@ impl<S: ReadAt> Image<S> {
             ids: Vec::new(),
             xattrs: None,
             references: Vec::new(),
+            holes: 0,
             decompressors: Mutex::new(Vec::new()),
             fragments: Mutex::new(VecDeque::new()),
         };
         image.ids = image.read_ids()?;
         image.xattrs = image.find_xattrs()?;
-        (image.tree, image.references) = walk::read(&image)?;
+        let walked = walk::read(&image)?;
+        (image.tree, image.references, image.holes) = (walked.tree, walked.references, walked.holes);
         Ok(image)
     }
 
     pub fn superblock(&self) -> &Superblock {
         &self.superblock
+    }
+
+    /// Bytes of files that are holes, as the image says: they take no room when it is written out.
+    pub fn holes(&self) -> u64 {
+        self.holes
     }
 
     /// The bytes of a file. [`ReadError::NoFile`] for any other inode.

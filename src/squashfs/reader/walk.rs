@@ -22,13 +22,23 @@ const INDEX_COST: u64 = 40;
 /// Longest attribute value that Linux allows.
 const MAXIMUM_XATTR: u32 = 65_536;
 
-/// Reads the whole tree, and by inode where each is in the image.
-pub(super) fn read<S: ReadAt>(image: &Image<S>) -> Result<(Tree, Vec<InodeReference>), ReadError> {
+/// What a walk finds.
+pub(super) struct Walked {
+    pub tree: Tree,
+    /// By inode: where each is in the image.
+    pub references: Vec<InodeReference>,
+    /// Bytes of files that are holes.
+    pub holes: u64,
+}
+
+/// Reads the whole tree.
+pub(super) fn read<S: ReadAt>(image: &Image<S>) -> Result<Walked, ReadError> {
     let limit = image.superblock.bytes_used.saturating_mul(BUDGET_FOR_EACH_BYTE).saturating_add(BUDGET_BASE);
     let mut walk = Walk {
         image,
         tree: Tree::new(),
         references: Vec::new(),
+        holes: 0,
         linked: HashMap::new(),
         pending: Vec::new(),
         budget: Budget { limit, taken: 0 },
@@ -37,7 +47,7 @@ pub(super) fn read<S: ReadAt>(image: &Image<S>) -> Result<(Tree, Vec<InodeRefere
     while let Some(directory) = walk.pending.pop() {
         walk.read_directory(&directory)?;
     }
-    Ok((walk.tree, walk.references))
+    Ok(Walked { tree: walk.tree, references: walk.references, holes: walk.holes })
 }
 
 /// Memory that the tree takes, and may take.
@@ -65,6 +75,7 @@ struct Walk<'a, S> {
     image: &'a Image<S>,
     tree: Tree,
     references: Vec<InodeReference>,
+    holes: u64,
     /// Inodes that may have more names, and all directories.
     linked: HashMap<InodeReference, InodeId>,
     pending: Vec<Directory>,
@@ -158,7 +169,8 @@ impl<S: ReadAt> Walk<'_, S> {
         let metadata = self.read_metadata(&inode)?;
         let node = match &inode.body {
             Body::Directory { .. } => Node::Directory(BTreeMap::new()),
-            Body::File { file_size, .. } => {
+            Body::File { file_size, sparse, .. } => {
+                self.holes = self.holes.saturating_add((*sparse).min(*file_size));
                 Node::File { size: *file_size, source: Source::Layer { layer: 0, path: path.clone() } }
             }
             Body::Symlink { target } => {

@@ -137,7 +137,7 @@ fn holes_take_nothing() {
     let kind = Kind::File { size: 1 << 40, body: Body::Stored };
     let change = Change::Put(TreeMetadata::new(0o644, 0), kind);
     let layer = Layer { entries: vec![LayerEntry { path: TreePath::parse("f").unwrap(), change }] };
-    assert_eq!(size_of_root(&layer, place.path()), 0);
+    assert_eq!(size_on_disk(&layer, place.path()), 0);
 }
 
 #[test]
