@@ -35,3 +35,4 @@ pub mod source;
 pub mod squashfs;
 pub mod store;
 pub mod tree;
+pub mod trust;

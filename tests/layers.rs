@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Stratum, module, and the modules of its own stratum that it may import. Lower strata are open to it.
-const TABLE: [(u8, &str, &[&str]); 30] = [
+const TABLE: [(u8, &str, &[&str]); 31] = [
     (0, "digest", &[]),
     (0, "arch", &[]),
     (0, "calendar", &[]),
@@ -27,6 +27,7 @@ const TABLE: [(u8, &str, &[&str]); 30] = [
     (1, "luks", &["squashfs"]),
     (2, "skeleton", &[]),
     (2, "pins", &[]),
+    (2, "trust", &[]),
     (2, "plan", &["pins", "skeleton"]),
     (3, "fetch", &[]),
     (3, "store", &["disk"]),
