@@ -26,7 +26,7 @@ const PUBLIC: &str = "pgp-public";
 const SECRET: &str = "pgp-secret";
 const GLOBAL: &str = "global-pgp-public";
 /// Where Apptainer and its forerunner are configured, by how they were installed.
-const CONFIGURATIONS: [&str; 4] =
+pub const CONFIGURATIONS: [&str; 4] =
     ["/etc/apptainer", "/usr/local/etc/apptainer", "/etc/singularity", "/usr/local/etc/singularity"];
 
 #[derive(Debug, thiserror::Error)]

@@ -76,6 +76,21 @@ pub fn recognise(path: &Path) -> Result<Option<LocalKind>, LocalError> {
 #[derive(Default)]
 pub struct Digests(RefCell<HashMap<PathBuf, (Stamp, Digest)>>);
 
+/// An open file whose bytes were the pinned ones.
+pub struct Pinned {
+    pub file: File,
+    stamp: Stamp,
+    path: PathBuf,
+}
+
+impl Pinned {
+    /// Whether they have been so all the time.
+    pub fn check(&self) -> Result<(), LocalError> {
+        let found = self.file.metadata().map_err(|cause| LocalError::Read { path: self.path.clone(), cause })?;
+        if stamp(&found) == self.stamp { Ok(()) } else { Err(LocalError::Changed(self.path.clone())) }
+    }
+}
+
 /// What changes when a file's bytes do: device, inode, length, times of modification and change.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
@@ -96,6 +111,19 @@ impl Digests {
     pub fn holds(&self, path: &Path, digest: &Digest, size: u64) -> bool {
         let right = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size);
         right && self.of(path).is_ok_and(|found| found == *digest)
+    }
+
+    /// Opens the file, which must have these bytes.
+    pub fn open(&self, path: &Path, digest: &Digest) -> Result<Pinned, LocalError> {
+        let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
+        let file = File::open(path).map_err(fault)?;
+        let stamp = stamp(&file.metadata().map_err(fault)?);
+        let found = self.of(path)?;
+        let is_same = self.0.borrow().get(path).is_some_and(|(then, _)| *then == stamp);
+        if found != *digest || !is_same {
+            return Err(LocalError::Changed(path.to_path_buf()));
+        }
+        Ok(Pinned { file, stamp, path: path.to_path_buf() })
     }
 
     fn of(&self, path: &Path) -> Result<Digest, LocalError> {

@@ -14,6 +14,8 @@ pub enum Failure {
     Sandbox,
     Output,
     Target,
+    /// A base that is not signed as is asked, or not one that a policy accepts.
+    Trust,
 }
 
 /// A script that ended badly, with what a person wants to know of it.
@@ -60,6 +62,8 @@ pub enum BuildError {
         "{place}: {subject} is needed, but --offline forbids to ask for it; build once without --offline, or use a lock file"
     )]
     Offline { place: String, subject: String },
+    #[error("{place}: {cause}")]
+    Untrusted { place: String, cause: String },
     #[error("{}", failed_script(.0))]
     Script(Box<ScriptFailure>),
     #[error("cannot run {section} ({place}): {cause}")]
@@ -88,6 +92,7 @@ impl BuildError {
         match self {
             ReadDefinition { .. } | Definition { .. } | Header { .. } => Failure::Definition,
             AgentAbsent { .. } | Base { .. } | Offline { .. } | Copy { .. } => Failure::Source,
+            Untrusted { .. } => Failure::Trust,
             Script(_) => Failure::Script,
             Sandbox { .. } => Failure::Sandbox,
             Pack { .. } | Write { .. } | Full { .. } | NoRoom(_) | Store(_) | Disk(_) => Failure::Output,

@@ -23,6 +23,7 @@ mod perform;
 mod pin;
 mod script;
 mod space;
+pub mod trust;
 
 pub use error::{BuildError, Failure, ScriptFailure};
 pub use output::Form;
@@ -63,6 +64,8 @@ pub struct Engine<'a> {
     pub digests: crate::agent::local::Digests,
     /// Layers of images on this host that were looked at, by their source.
     pub examined: RefCell<HashMap<String, Vec<LayerBlob>>>,
+    /// Asks keyservers for keys of signatures.
+    pub ask: Option<trust::Ask<'a>>,
 }
 
 /// The network, and who this user is there.
@@ -109,6 +112,8 @@ pub struct Options {
     pub debian: crate::agent::debian::Options,
     /// Layers downloaded at once.
     pub concurrency: usize,
+    /// What is asked of bases.
+    pub trust: trust::Trust,
     /// What opens encrypted bases.
     pub unlocking: Option<crate::agent::encrypted::Unlocking>,
     /// The image's root filesystem is encrypted.

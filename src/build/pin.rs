@@ -2,7 +2,7 @@
 
 use super::copy::Host;
 use super::glob::{self};
-use super::{BuildError, Engine, Options};
+use super::{BuildError, Engine, Options, trust};
 use crate::agent::{ImageBase, busybox, debian, docker, library, local, oci, oras};
 use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -21,6 +21,7 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
     let mut pins = Pins::default();
     for stage in &definition.stages {
         let question = question(&stage.bootstrap, options.arch);
+        let mut fresh = false;
         let base = match lock.recall(&question).or_else(|| pins.recall(&question)) {
             Some(base) => base.clone(),
             None => match kept_answer(&question, engine, options) {
@@ -28,10 +29,12 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
                 None => {
                     let base = pin_base(definition, stage, engine, options)?;
                     engine.store.keep_answer(&question, &lock_of(&question, &base));
+                    fresh = true;
                     base
                 }
             },
         };
+        trust::check(definition, stage, &base, fresh, engine, options)?;
         let host: Vec<&FileEntry> =
             stage.files.iter().filter(|block| block.from.is_none()).flat_map(|block| &block.entries).collect();
         let app = stage.apps.iter().flat_map(|app| &app.files).map(|entry| {
@@ -85,14 +88,12 @@ fn pin_base(
             Ok(BasePin::OciLayout { source: base.from.value.clone(), manifest: image.manifest_digest })
         }
         Bootstrap::Localimage(base) => {
-            refuse_fingerprints(&base.fingerprints).map_err(fault)?;
             let path = options.directory.join(&base.from.value);
             let (kind, digest) = local::pin(&path, &engine.digests, options.unlocking.as_ref())
                 .map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Local { path: base.from.value.clone(), kind, digest })
         }
         Bootstrap::Oras(base) => {
-            refuse_fingerprints(&base.fingerprints).map_err(fault)?;
             offline(&base.from.value)?;
             let (registry, blobs) = (engine.registry()?, engine.store.blobs());
             let pin = oras::pin(&base.from.value, &options.target(), &registry, &blobs, engine.observer)
@@ -100,7 +101,6 @@ fn pin_base(
             Ok(BasePin::Oras { reference: pin.reference.to_string(), manifest: pin.manifest, digest: pin.digest })
         }
         Bootstrap::Library(base) => {
-            refuse_fingerprints(&base.fingerprints).map_err(fault)?;
             offline(&base.from.value)?;
             let (header, settings) = (base.library.as_deref(), engine.library()?);
             let pin = library::pin(&base.from.value, header, options.arch, settings, engine.fetch()?, engine.observer)
@@ -125,15 +125,6 @@ fn pin_base(
             remedy: remedy(&agent.value),
         }),
     }
-}
-
-/// A signature that was asked for and is not checked would be worse than none.
-fn refuse_fingerprints(fingerprints: &[String]) -> Result<(), String> {
-    if fingerprints.is_empty() {
-        return Ok(());
-    }
-    let cause = "its Fingerprints cannot be checked yet, so the base is not used; check it with `apptainer verify` and remove the header";
-    Err(cause.to_owned())
 }
 
 /// The file, on this host, of a base that is a SIF elsewhere; and its digest.

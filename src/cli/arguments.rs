@@ -95,6 +95,9 @@ pub struct BuildArguments {
     #[command(flatten)]
     pub passphrase: super::passphrase::PassphraseArguments,
 
+    #[command(flatten)]
+    pub trust: super::trust::TrustArguments,
+
     /// Forget earlier results: run every step
     #[arg(long)]
     pub no_reuse: bool,
@@ -199,6 +202,7 @@ impl BuildArguments {
     /// Fills what the command line left open from the environment (facts §3, column "env").
     pub fn fill(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
         let text = |name: &str| lookup(name, variable);
+        self.trust.fill(variable);
         let yes = |name: &str| {
             text(name).is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
         };

@@ -3,6 +3,7 @@
 use super::arguments::{BuildArguments, IdModeChoice, OnFail};
 use super::binds::binds;
 use super::encryption::{self, SECRET_VARIABLES};
+use super::keyserver::Asker;
 use super::limits::limits;
 use super::progress::Terminal;
 use super::sign::SignWithArguments;
@@ -14,6 +15,7 @@ use crate::deb::pin::Variant;
 use crate::definition::{self, Arguments, Definition, render};
 use crate::diagnostic::Severity;
 use crate::event::{Event, Observer};
+use crate::openpgp::Issuer;
 use crate::pins::Pins;
 use crate::plan::{self, Sections};
 use crate::sandbox::{self, IdMode, IdModeRequest};
@@ -121,8 +123,11 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
         arguments.registry.connect().map_err(fault)
     };
     let (connections, digests, examined) = (OnceCell::new(), local::Digests::default(), RefCell::default());
+    let asker = Asker::new(None, terminal);
+    let ask = |issuer: &Issuer| asker.ask(issuer);
+    let ask: Option<build::trust::Ask<'_>> = Some(&ask);
     let engine =
-        Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections, digests, examined };
+        Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections, digests, examined, ask };
     let done = work(&definition, &engine, &options);
     if arguments.disable_cache {
         drop(store);
@@ -305,6 +310,7 @@ fn options(arguments: &BuildArguments, observer: &dyn Observer) -> Result<Option
             .and_then(|text| text.parse().ok())
             .filter(|count| (1..=64).contains(count))
             .unwrap_or(docker::CONCURRENCY),
+        trust: arguments.trust.trust(&|name| std::env::var(name).ok())?,
         unlocking: None,
         encryption: None,
         signatory: None,
@@ -319,7 +325,7 @@ fn signatory(arguments: &BuildArguments, terminal: &Terminal) -> Result<Option<A
         return Err(Stop::usage("--sign: only SIF images can be signed"));
     }
     let with = SignWithArguments::named(key, arguments.passphrase.clone());
-    with.unlock(None, terminal).map(Arc::new).map(Some)
+    with.unlock(arguments.trust.keysdir.as_deref(), terminal).map(Arc::new).map(Some)
 }
 
 /// Whether a variable is for this program alone.

@@ -10,6 +10,7 @@ pub mod encryption;
 mod exchange;
 pub mod inspect;
 mod key;
+mod keyserver;
 mod limits;
 mod login;
 mod passphrase;
@@ -23,6 +24,7 @@ mod session;
 pub mod sif;
 mod sign;
 mod tag;
+mod trust;
 mod verify;
 
 use crate::build::BuildError;
@@ -49,7 +51,7 @@ pub mod exit {
     pub const OUTPUT: u8 = 6;
     /// The target exists and may not be replaced.
     pub const TARGET: u8 = 7;
-    /// A signature does not hold, or is missing.
+    /// A signature does not hold, or is missing; a base is not one that may be built from.
     pub const SIGNATURE: u8 = 8;
 }
 
@@ -196,6 +198,7 @@ fn exit_code(error: &BuildError) -> u8 {
         Failure::Sandbox => exit::SANDBOX,
         Failure::Output => exit::OUTPUT,
         Failure::Target => exit::TARGET,
+        Failure::Trust => exit::SIGNATURE,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::arguments::lookup;
 use super::build::{Stop, finish};
 use super::key::{places, printable};
+use super::keyserver::Asker;
 use super::progress::Terminal;
 use super::{GlobalArguments, exit, session};
 use crate::event::{Event, Observer};
@@ -128,7 +129,7 @@ fn check(arguments: &VerifyArguments, terminal: &Terminal) -> Result<(), Stop> {
     if keys.is_empty() {
         terminal.observe(Event::Info("Verifying image with PGP key material".to_owned()));
         let named = issuers(&mut sif).map_err(|error| unreadable(error.to_string()))?;
-        found = gather(arguments, &named)?;
+        found = gather(arguments, &named, terminal)?;
         for fault in &found.faults {
             terminal.observe(Event::Warning(fault.clone()));
         }
@@ -155,9 +156,13 @@ fn check(arguments: &VerifyArguments, terminal: &Terminal) -> Result<(), Stop> {
 }
 
 /// The keyrings' keys, and those of keyservers unless that is not wanted.
-fn gather(arguments: &VerifyArguments, named: &[crate::openpgp::Issuer]) -> Result<Found, Stop> {
+fn gather(arguments: &VerifyArguments, named: &[crate::openpgp::Issuer], terminal: &Terminal) -> Result<Found, Stop> {
     let places = places(arguments.keysdir.as_deref());
-    places.gather(named, None).map_err(|error| Stop { text: error.to_string(), code: exit::SOURCE })
+    if arguments.local {
+        return Ok(places.gather(named, None)?);
+    }
+    let asker = Asker::new(arguments.url.as_deref(), terminal);
+    Ok(places.gather(named, Some(&|issuer| asker.ask(issuer)))?)
 }
 
 /// The bare key that was given, or a certificate's.

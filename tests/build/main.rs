@@ -7,6 +7,7 @@ mod encrypted;
 mod failures;
 mod flags;
 mod image;
+mod keyserver;
 #[allow(dead_code)]
 #[path = "../debian/mirror.rs"]
 mod mirror;
@@ -19,5 +20,6 @@ mod server;
 mod shell;
 mod sources;
 mod space;
+mod trust;
 mod unprivileged;
 mod walk;

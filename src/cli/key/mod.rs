@@ -4,7 +4,10 @@ mod export;
 mod import;
 mod list;
 mod newpair;
+mod pull;
+mod push;
 mod remove;
+mod search;
 
 use super::build::{Stop, finish};
 use super::passphrase::is_interactive;
@@ -29,6 +32,9 @@ enum KeyCommand {
     Import(import::ImportArguments),
     Export(export::ExportArguments),
     Remove(remove::RemoveArguments),
+    Push(push::PushArguments),
+    Pull(pull::PullArguments),
+    Search(search::SearchArguments),
 }
 
 /// Which keyrings a command works on.
@@ -61,6 +67,9 @@ pub fn run(arguments: KeyArguments, global: &GlobalArguments) -> u8 {
         KeyCommand::Import(arguments) => import::run(&arguments, &terminal),
         KeyCommand::Export(arguments) => export::run(&arguments, &terminal),
         KeyCommand::Remove(arguments) => remove::run(&arguments, &terminal),
+        KeyCommand::Push(arguments) => push::run(&arguments, &terminal),
+        KeyCommand::Pull(arguments) => pull::run(&arguments, &terminal),
+        KeyCommand::Search(arguments) => search::run(&arguments, &terminal),
     })
 }
 

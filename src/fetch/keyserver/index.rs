@@ -60,14 +60,19 @@ fn key<'a>(mut fields: impl Iterator<Item = &'a str>) -> Option<Listed> {
         fingerprint: fingerprint.to_ascii_uppercase(),
         algorithm: name(algorithm),
         bits: bits.parse().unwrap_or(0),
-        created: created.parse().ok(),
-        expires: expires.parse().ok(),
+        created: time(created),
+        expires: time(expires),
         revoked: flags.contains('r'),
         disabled: flags.contains('d'),
         expired: flags.contains('e'),
         user_ids: Vec::new(),
     })
     .filter(|_| is_number)
+}
+
+/// Times of OpenPGP have 32 bits.
+fn time(text: &str) -> Option<i64> {
+    text.parse::<u32>().ok().map(i64::from)
 }
 
 /// RFC 9580 §9.1.
