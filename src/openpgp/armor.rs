@@ -26,7 +26,11 @@ impl Block {
     }
 }
 
-/// Without the checksum line, which RFC 9580 advises against and no reader needs; without a line end at the end.
+/// Without a line end at the end.
+///
+/// # Why
+/// RFC 9580 advises against the checksum line, and Apptainer writes none; but gpg before 2.4 does not find the end of data whose
+/// length is a multiple of three without it.
 pub fn encode(block: Block, bytes: &[u8]) -> String {
     let title = block.title();
     let mut text = format!("-----BEGIN PGP {title}-----\n\n");
@@ -35,7 +39,17 @@ pub fn encode(block: Block, bytes: &[u8]) -> String {
         text.extend(line.iter().copied().map(char::from));
         text.push('\n');
     }
-    text + &format!("-----END PGP {title}-----")
+    let checksum = STANDARD.encode(&checksum(bytes).to_be_bytes()[1..]);
+    text + &format!("={checksum}\n-----END PGP {title}-----")
+}
+
+/// CRC-24. Source: RFC 9580 §6.1.1.
+fn checksum(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0xB7_04CE, |checksum, byte| {
+        (0..8).fold(checksum ^ u32::from(*byte) << 16, |checksum, _| {
+            if checksum & 0x80_0000 == 0 { checksum << 1 & 0xFF_FFFF } else { (checksum << 1 ^ 0x86_4CFB) & 0xFF_FFFF }
+        })
+    })
 }
 
 /// The binary data of every block of a text; binary input as it is. `Err` tells the first block that cannot be read.

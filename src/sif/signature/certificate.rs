@@ -2,7 +2,7 @@
 
 use super::key::{KeyError, PublicKey};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
@@ -34,18 +34,18 @@ pub fn key(
     let leaf = leaf.first().ok_or(CertificateError::None("certificate"))?;
     let untrusted = |error: webpki::Error| CertificateError::Untrusted(error.to_string());
     let leaf = EndEntityCert::try_from(leaf).map_err(untrusted)?;
-    let anchors: Vec<_> = roots.iter().filter_map(|root| anchor_from_trusted_cert(root).ok()).collect();
     let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap_or(0)));
-    leaf.verify_for_usage(
-        webpki::ALL_VERIFICATION_ALGS,
-        &anchors,
-        intermediates,
-        time,
-        KeyUsage::required(CODE_SIGNING),
-        None,
-        None,
-    )
-    .map_err(untrusted)?;
+    let anchors = |certificates: &[&'_ [CertificateDer<'_>]]| -> Vec<TrustAnchor<'static>> {
+        let all = certificates.iter().copied().flatten();
+        all.filter_map(|root| anchor_from_trusted_cert(root).ok().map(|anchor| anchor.to_owned())).collect()
+    };
+    let check = |anchors: &[TrustAnchor<'_>], usage: KeyUsage| {
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        leaf.verify_for_usage(algorithms, anchors, intermediates, time, usage, None, None).map(drop).map_err(untrusted)
+    };
+    check(&anchors(&[roots]), KeyUsage::required_if_present(CODE_SIGNING))?;
+    // The leaf must say that it is for code; who issued it need not, which is only looked at where it is no anchor.
+    check(&anchors(&[roots, intermediates]), KeyUsage::required(CODE_SIGNING))?;
     Ok(PublicKey::from_der(leaf.subject_public_key_info().as_ref())?)
 }
 
