@@ -4,9 +4,7 @@ use super::digest::{Algorithm, Checksum};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ed25519_dalek::{SigningKey as EdSigningKey, VerifyingKey as EdVerifyingKey};
-use pkcs8::{
-    DecodePrivateKey, DecodePublicKey, EncodePublicKey, EncryptedPrivateKeyInfo, PrivateKeyInfo, SecretDocument,
-};
+use pkcs8::{DecodePrivateKey, DecodePublicKey, EncryptedPrivateKeyInfo, PrivateKeyInfo, SecretDocument};
 use rsa::pkcs1::{DecodeRsaPrivateKey, DecodeRsaPublicKey};
 use rsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use rsa::signature::{Signer as _, Verifier as _};
@@ -77,7 +75,7 @@ impl PublicKey {
             .or_else(|| p521::PublicKey::from_public_key_der(der).ok().map(PublicKind::P521))
             .or_else(|| EdVerifyingKey::from_public_key_der(der).ok().map(PublicKind::Ed25519));
         match kind {
-            Some(kind) => PublicKey::new(kind),
+            Some(kind) => Ok(PublicKey::new(kind)),
             None => Err(KeyError::Kind("its algorithm is not known, or the key is damaged".to_owned())),
         }
     }
@@ -87,23 +85,15 @@ impl PublicKey {
         if !RSA_BITS.contains(&bits) {
             return Err(KeyError::Bits(bits));
         }
-        PublicKey::new(PublicKind::Rsa(Box::new(key)))
+        Ok(PublicKey::new(PublicKind::Rsa(Box::new(key))))
     }
 
-    fn new(kind: PublicKind) -> Result<PublicKey, KeyError> {
-        let document = match &kind {
-            PublicKind::Rsa(key) => key.to_public_key_der(),
-            PublicKind::P256(key) => key.to_public_key_der(),
-            PublicKind::P384(key) => key.to_public_key_der(),
-            PublicKind::P521(key) => key.to_public_key_der(),
-            PublicKind::Ed25519(key) => key.to_public_key_der(),
-        };
-        let document = document.map_err(|error| KeyError::Kind(error.to_string()))?;
-        let digest = Checksum::of(Algorithm::Sha256, document.as_bytes());
-        Ok(PublicKey { kind, id: format!("SHA256:{}", STANDARD_NO_PAD.encode(digest.bytes)) })
+    fn new(kind: PublicKind) -> PublicKey {
+        let digest = Checksum::of(Algorithm::Sha256, &wire_form(&kind));
+        PublicKey { kind, id: format!("SHA256:{}", STANDARD_NO_PAD.encode(digest.bytes)) }
     }
 
-    /// `SHA256:` and the digest of the key's DER form, in base64 without padding; as `ssh-keygen -l` would.
+    /// The fingerprint that `ssh-keygen -l` shows of the same key.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -200,10 +190,10 @@ impl PrivateKey {
     fn new(kind: PrivateKind) -> Result<PrivateKey, KeyError> {
         let public = match &kind {
             PrivateKind::Rsa(key) => PublicKey::from_rsa(key.to_public_key())?,
-            PrivateKind::P256(key) => PublicKey::new(PublicKind::P256(*key.verifying_key()))?,
-            PrivateKind::P384(key) => PublicKey::new(PublicKind::P384(*key.verifying_key()))?,
-            PrivateKind::P521(key) => PublicKey::new(PublicKind::P521(key.public_key()))?,
-            PrivateKind::Ed25519(key) => PublicKey::new(PublicKind::Ed25519(key.verifying_key()))?,
+            PrivateKind::P256(key) => PublicKey::new(PublicKind::P256(*key.verifying_key())),
+            PrivateKind::P384(key) => PublicKey::new(PublicKind::P384(*key.verifying_key())),
+            PrivateKind::P521(key) => PublicKey::new(PublicKind::P521(key.public_key())),
+            PrivateKind::Ed25519(key) => PublicKey::new(PublicKind::Ed25519(key.verifying_key())),
         };
         Ok(PrivateKey { kind, public })
     }
@@ -238,6 +228,37 @@ impl PrivateKey {
             PrivateKind::Ed25519(key) => key.try_sign(message).map_err(failed)?.to_bytes().to_vec(),
         })
     }
+}
+
+/// The key as SSH sends it. Source: RFC 4253 §6.6, RFC 5656 §3.1, RFC 8709 §4.
+fn wire_form(kind: &PublicKind) -> Vec<u8> {
+    let curve = |number: u32, point: &[u8]| {
+        strings(&[format!("ecdsa-sha2-nistp{number}").as_bytes(), format!("nistp{number}").as_bytes(), point])
+    };
+    match kind {
+        PublicKind::Rsa(key) => strings(&[b"ssh-rsa", &signed(key.e().to_bytes_be()), &signed(key.n().to_bytes_be())]),
+        PublicKind::P256(key) => curve(256, key.to_encoded_point(false).as_bytes()),
+        PublicKind::P384(key) => curve(384, key.to_encoded_point(false).as_bytes()),
+        PublicKind::P521(key) => curve(521, &key.to_sec1_bytes()),
+        PublicKind::Ed25519(key) => strings(&[b"ssh-ed25519", key.as_bytes()]),
+    }
+}
+
+fn strings(parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+/// A number that is not taken for a negative one.
+fn signed(mut number: Vec<u8>) -> Vec<u8> {
+    if number.first().is_some_and(|byte| byte & 0x80 != 0) {
+        number.insert(0, 0);
+    }
+    number
 }
 
 /// The same number in `length` bytes: the crate takes no hash shorter than half of the curve.

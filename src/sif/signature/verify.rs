@@ -213,11 +213,11 @@ fn judge<F: Read + Seek>(
 /// The text of a signature that is good, and who made it.
 fn authenticate(bytes: &[u8], descriptor: &Descriptor, material: &Material<'_>) -> Result<(Vec<u8>, Signer), Fault> {
     let Extra::Signature { hash_type, entity } = descriptor.extra() else { return Err(Fault::HashType) };
+    let hash = Algorithm::of_descriptor(hash_type).ok_or(Fault::HashType)?;
     if let Some(envelope) = Envelope::parse(bytes) {
         if material.keys.is_empty() {
             return Err(Fault::NoKeys);
         }
-        let hash = Algorithm::of_descriptor(hash_type).ok_or(Fault::HashType)?;
         let (payload, signers) = envelope.verify(material.keys, hash)?;
         return Ok((payload, Signer::Keys(signers.into_iter().map(|key| key.id().to_owned()).collect())));
     }
