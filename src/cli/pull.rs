@@ -4,7 +4,7 @@ use super::arguments::BuildArguments;
 use super::build::{Stop, finish};
 use super::exchange::{RegistryArguments, oras_reference, parse_arch, source, with_registry};
 use super::progress::Terminal;
-use super::{GlobalArguments, build, exit, session};
+use super::{GlobalArguments, build, exit, render_error, session};
 use crate::agent::local::{Digests, recognise};
 use crate::agent::{library, oras};
 use crate::arch::Arch;
@@ -16,6 +16,7 @@ use crate::fetch::download::{Expected, download};
 use crate::fetch::error::shown;
 use crate::fetch::http::parse_url;
 use crate::oci::manifest::Target;
+use crate::sandbox;
 use crate::store::Store;
 use clap::Args;
 use std::fs::File;
@@ -78,6 +79,11 @@ pub fn run(mut arguments: PullArguments, global: &GlobalArguments) -> u8 {
         Err(stop) => return finish(Err(stop)),
     };
     let uri = arguments.uri().to_owned();
+    if parse_spec_uri(&uri).is_some_and(|(scheme, _)| matches!(scheme, "oras" | "library" | "http" | "https")) {
+        // Without it, an interrupt would leave a part of the file behind. Builds see to it themselves.
+        let _ =
+            sandbox::install_interrupt(|signal| render_error(&format!("interrupted by {signal}; nothing was pulled")));
+    }
     match parse_spec_uri(&uri).map(|(scheme, _)| scheme) {
         Some("oras") => finish(pull_oras(arguments, &target, &terminal)),
         Some("library") => finish(pull_library(arguments, &target, &terminal)),

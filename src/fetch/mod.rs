@@ -5,7 +5,8 @@
 //! - [`download`]: whole files, resumed, hashed as they arrive, mirrors in turn, several at once.
 //! - [`auth`]: which credential belongs to a registry, and where it was found.
 //! - [`keyserver`]: OpenPGP keys by HKP.
-//! - [`registry`]: the OCI distribution protocol.
+//! - [`library`]: images of the service that Sylabs' cloud runs.
+//! - [`registry`]: the OCI distribution protocol, both ways.
 //!
 //! Everything read from outside is bounded in size and in time; no error and no `Debug` text holds a secret.
 

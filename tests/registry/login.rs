@@ -6,6 +6,7 @@ use sifbuild::arch::Arch;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 const PASSWORD: &str = "s3cret";
@@ -62,9 +63,64 @@ fn a_login_is_checked_kept_used_and_forgotten() {
     for text in [&list, &explained, &right.errors] {
         assert!(!text.contains(PASSWORD) && !text.contains("Ym9iOnMzY3JldA"), "{text}");
     }
+    assert!(holding(&place.file("store"), &[PASSWORD, "Ym9iOnMzY3JldA"]).is_empty());
     place.succeed(&["registry", "logout", &format!("oras://{}", registry.host)]);
     assert!(place.fail(4, &["pull", "--force", "b.sif", &uri]).contains("no login"));
     assert!(place.read("b.sif") == place.read("a.sif"), "a failed pull must leave what is there");
+}
+
+/// The files below a directory that hold one of the texts.
+fn holding(directory: &Path, texts: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(holding(&path, texts));
+        } else if let Ok(bytes) = fs::read(&path) {
+            let has = |text: &&str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            if texts.iter().any(has) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_that_is_said_or_kept_holds_the_password() {
+    let place = Place::new();
+    let registry = closed(&place);
+    place.build("a.sif", 1000);
+    let uri = format!("oras://{}/org/app:1", registry.host);
+    place.write("x.def", format!("Bootstrap: oras\nFrom: {}/org/app:1\n", registry.host));
+    for arguments in [
+        ["-v", "push", "a.sif", &uri].as_slice(),
+        &["-v", "pull", "b.sif", &uri],
+        &["-v", "build", "c.sif", "x.def"],
+        &["-v", "search", &uri],
+        &["-v", "attach", "--type", "text/x-a", "x.def", &uri],
+        &["-v", "attachments", &uri],
+        &["-v", "registry", "explain", &uri],
+        &["-v", "pull", "d.sif", &format!("{uri}9")],
+    ] {
+        let mut command = place.command(arguments);
+        command.env("SIFBUILD_DOCKER_USERNAME", "bob").env("SIFBUILD_DOCKER_PASSWORD", PASSWORD);
+        let outcome = outcome(&mut command);
+        let text = format!("{}{}", outcome.output, outcome.errors);
+        assert_eq!(outcome.code == Some(0), !arguments.contains(&"d.sif"), "{arguments:?}: {text}");
+        assert!(!text.contains(PASSWORD) && !text.contains("Ym9iOnMzY3JldA"), "{text}");
+    }
+    let secrets = [PASSWORD, "Ym9iOnMzY3JldA"];
+    for name in ["store", "home"] {
+        assert_eq!(holding(&place.file(name), &secrets), Vec::<PathBuf>::new());
+    }
+    for name in ["a.sif", "b.sif", "c.sif"] {
+        let bytes = place.read(name);
+        assert!(
+            !secrets.iter().any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes())),
+            "{name}"
+        );
+    }
 }
 
 #[test]

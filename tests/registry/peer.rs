@@ -5,6 +5,7 @@
 
 use super::place::Place;
 use super::server::Registry;
+use sifbuild::arch::Arch;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -102,6 +103,38 @@ fn images_go_both_ways_between_us_and_apptainer_and_oras() {
     peer.run(&[&push[..], &[&format!("config.json:{config}"), &reference, &format!("ours.sif:{media_type}")]].concat());
     peer.ours(&[&["pull", "--force", "x.sif", &peer.uri("org/oras:1")], &LOGIN[..]].concat());
     assert!(peer.place.read("x.sif") == ours);
+}
+
+#[test]
+fn apptainer_and_oras_understand_our_indexes_and_attachments() {
+    let Some(peer) = Peer::new() else { return };
+    let host = peer.registry.host.clone();
+    peer.run(&["apptainer", "registry", "login", "-u", "bob", "-p", "s3cret", &format!("docker://{host}")]);
+    peer.place.build("peer/a.sif", 1000);
+    peer.place.image("peer/b.sif", Arch::S390x, 5000, 1);
+    let uri = peer.uri("org/app:1");
+    peer.ours(&[&["push", "peer/a.sif", "peer/b.sif", &uri], &LOGIN[..]].concat());
+    peer.run(&["apptainer", "pull", "pulled.sif", &uri]);
+    assert!(peer.place.read("peer/pulled.sif") == peer.place.read("peer/a.sif"));
+    let oras = |arguments: &[&str]| {
+        let flags = ["--ca-file", "ca.crt", "-u", "bob", "-p", "s3cret"];
+        peer.run(&[&["oras"], arguments, &flags[..]].concat())
+    };
+    let reference = format!("{host}/org/app:1");
+    oras(&["pull", "--platform", "linux/s390x", "-o", "pulled", &reference]);
+    assert!(peer.place.read("peer/pulled/b.sif") == peer.place.read("peer/b.sif"));
+
+    let kind = "application/spdx+json";
+    peer.place.write("peer/ours.json", "ours");
+    peer.place.write("peer/theirs.json", "theirs");
+    peer.ours(&[&["attach", "--type", kind, "peer/ours.json", &uri], &LOGIN[..]].concat());
+    oras(&["attach", "--artifact-type", kind, &reference, "theirs.json:text/plain"]);
+    let found = oras(&["discover", "--format", "json", &reference]);
+    assert_eq!(found.matches(kind).count(), 2, "{found}");
+    let listed = peer.ours(&[&["attachments", &uri, "--pull", "all"], &LOGIN[..]].concat());
+    assert!(listed.contains("ours.json") && listed.contains("theirs.json"), "{listed}");
+    assert_eq!(peer.place.read("all/theirs.json"), b"theirs");
+    assert_eq!(peer.place.read("all/ours.json"), b"ours");
 }
 
 #[test]
