@@ -6,6 +6,9 @@
 //! text ─parse→ Definition ─pin→ Pins ─plan→ Plan ─perform→ Layers ─pack→ Image
 //! ```
 //!
+//! Images travel, too: `fetch::registry` speaks with registries both ways, `oci::artifact` says what a SIF is there, `agent::oras` pushes,
+//! attaches and provides bases.
+//!
 //! Modules in strata; each imports only from lower ones (`tests/layers.rs` holds the table).
 
 pub mod agent;

@@ -143,3 +143,6 @@ fn manifest_of<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,8 +165,8 @@ fn check_replacement(
     }
 }
 
-/// Adds to the index under the tag. Somebody else may do the same at this moment: what was written is read back, and done again where
-/// another's index took its place.
+/// Adds to the index under the tag. What was written is read back, and done again where another's index took its place meanwhile; registries have
+/// no lock, so that of two who write at the very same moment one may still be lost.
 fn write_index(push: &Push<'_>, tag: &str, entries: &[Descriptor], options: &Options) -> Result<Digest, OrasError> {
     let mut last = None;
     for _ in 0..TRIES {

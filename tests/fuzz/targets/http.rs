@@ -1,14 +1,15 @@
-//! `fetch`: what servers answer. Status lines, headers and bodies from the fuzzer, for a manifest and for a download in parts.
+//! `fetch`: what servers answer. Status lines, headers and bodies from the fuzzer, for a manifest, for a download in parts, for a push and for lists.
 //!
 //! Answers are parted by lines of `%%`; each is a number, `name: value` lines, an empty line, and a body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use sifbuild::digest::Digest;
 use sifbuild::event::{Event, Observer};
 use sifbuild::fetch::FetchError;
 use sifbuild::fetch::auth::Credentials;
 use sifbuild::fetch::download::{Expected, download};
-use sifbuild::fetch::http::{Fetch, Request, Response, parse_url};
+use sifbuild::fetch::http::{Body, Fetch, Request, Response, parse_url};
 use sifbuild::fetch::registry::{Configuration, Registry, challenge};
 use sifbuild::fetch::retry::Patience;
 use sifbuild::oci::reference::Reference;
@@ -65,7 +66,22 @@ fuzz_target!(|text: &str| {
         Err(error) => drop(error.to_string()),
     }
     get_file(text);
+    push(text, &reference);
 });
+
+fn push(text: &str, reference: &Reference) {
+    let canned = answers(text);
+    let registry = Registry::new(&canned, Credentials::default(), Configuration::default(), false);
+    let push = registry.push(reference, Some("c/d"), &Deaf).expect("nothing is asked yet");
+    let content = b"the bytes of a blob";
+    if let Err(error) = push.blob(&Body::from_bytes(content.as_slice()), &Digest::of(content), "blob") {
+        drop(error.to_string());
+    }
+    let canned = answers(text);
+    let registry = Registry::new(&canned, Credentials::default(), Configuration::default(), false);
+    let _ = registry.tags(reference, &Deaf);
+    let _ = registry.referrers(reference, &Digest::of(content), Some("a/b"), &Deaf);
+}
 
 fn get_file(text: &str) {
     let directory = tempfile::tempdir_in("/dev/shm").expect("a place in memory");

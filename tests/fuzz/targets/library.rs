@@ -1,0 +1,18 @@
+//! `fetch::library`: references, and the endpoints of `remote.yaml`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sifbuild::fetch::library::{LibraryReference, parse_remotes};
+
+fuzz_target!(|text: &str| {
+    if let Ok(reference) = LibraryReference::parse(text) {
+        let shown = reference.to_string();
+        assert!(!shown.contains(".."), "{shown}");
+        assert!(shown.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte)), "{shown}");
+        let again = LibraryReference::parse(&shown).expect("it was read before");
+        assert_eq!(again, LibraryReference { host: None, ..reference });
+    }
+    let (_, remotes) = parse_remotes(text);
+    assert!(remotes.len() <= text.lines().count());
+    assert!(!format!("{remotes:?}").contains("hunter2") || text.replace("Token: hunter2", "").contains("hunter2"));
+});
