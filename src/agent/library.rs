@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::event::Observer;
 use crate::fetch::http::Fetch;
 use crate::fetch::library::{LibraryError, LibraryReference, Settings};
+use crate::store::mark_used;
 use std::path::{Path, PathBuf};
 
 /// What a library answered for a `From:`.
@@ -19,6 +20,8 @@ pub struct LibraryPin {
     pub url: String,
     /// Of the SIF.
     pub digest: Digest,
+    /// Its bytes, where the library was asked just now.
+    pub size: Option<u64>,
 }
 
 /// Asks the library that is meant (`header` is `Library:`) which SIF the base is.
@@ -32,8 +35,8 @@ pub fn pin(
 ) -> Result<LibraryPin, LibraryError> {
     let reference = LibraryReference::parse(from.trim())?;
     let library = settings.open(header, &reference, fetch, observer)?;
-    let digest = library.image(&reference, arch, observer)?.digest;
-    Ok(LibraryPin { url: library.url(), digest, reference })
+    let image = library.image(&reference, arch, observer)?;
+    Ok(LibraryPin { url: library.url(), digest: image.digest, size: Some(image.size), reference })
 }
 
 /// Brings the pinned SIF, if it is not among the blobs already, and gives its path.
@@ -48,6 +51,8 @@ pub fn provide(
 ) -> Result<PathBuf, LibraryError> {
     let path = blob_path(blobs_directory, &pin.digest);
     if std::fs::metadata(&path).is_ok_and(|found| digests.holds(&path, &pin.digest, found.len())) {
+        mark_used(&path);
+        digests.proven(&path, &pin.digest);
         return Ok(path);
     }
     let library = settings.open_at(&pin.url, fetch, observer)?;

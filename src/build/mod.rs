@@ -64,6 +64,8 @@ pub struct Engine<'a> {
     pub digests: crate::agent::local::Digests,
     /// Layers of images on this host that were looked at, by their source.
     pub examined: RefCell<HashMap<String, Vec<LayerBlob>>>,
+    /// Bytes of files elsewhere, by their digest, as far as pinning learned them.
+    pub sizes: RefCell<HashMap<String, u64>>,
     /// Asks keyservers for keys of signatures.
     pub ask: Option<trust::Ask<'a>>,
 }

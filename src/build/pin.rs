@@ -105,6 +105,7 @@ fn pin_base(
             let (header, settings) = (base.library.as_deref(), engine.library()?);
             let pin = library::pin(&base.from.value, header, options.arch, settings, engine.fetch()?, engine.observer)
                 .map_err(|error| fault(error.to_string()))?;
+            engine.sizes.borrow_mut().extend(pin.size.map(|size| (pin.digest.to_string(), size)));
             Ok(BasePin::Library { reference: pin.reference.to_string(), url: pin.url, digest: pin.digest })
         }
         Bootstrap::Busybox { mirror_url } => {
@@ -142,7 +143,7 @@ pub fn bring(base: &BasePin, engine: &Engine<'_>, options: &Options) -> Result<(
         }
         BasePin::Library { reference, url, digest } => {
             let reference = LibraryReference::parse(reference).map_err(|error| told(&error))?;
-            let pin = library::LibraryPin { reference, url: url.clone(), digest: digest.clone() };
+            let pin = library::LibraryPin { reference, url: url.clone(), digest: digest.clone(), size: None };
             let settings = engine.library().map_err(|error| told(&error))?;
             let fetch = engine.fetch().map_err(|error| told(&error))?;
             let path = library::provide(&pin, options.arch, settings, fetch, &blobs, &engine.digests, engine.observer)

@@ -213,7 +213,14 @@ impl Examination<'_> {
                 let place = self.options.directory.join(path);
                 Ok(self.local_image(path.clone(), &place, *kind, digest))
             }
-            (BasePin::Oras { reference, manifest, digest }, _) => Ok(self.remote_sif(reference, manifest, digest)),
+            (BasePin::Oras { reference, manifest, digest }, _) => {
+                let size = oras::kept_size(&self.engine.store.blobs(), manifest, digest);
+                Ok(self.remote_sif(reference, digest, size))
+            }
+            (BasePin::Library { reference, digest, .. }, _) => {
+                let size = self.engine.sizes.borrow().get(&digest.to_string()).copied();
+                Ok(self.remote_sif(reference, digest, size))
+            }
             (BasePin::Debian { lines }, _) => Ok(DebianPin::parse(lines).ok().map(|pin| self.packages(&pin))),
             _ => Ok(None),
         }
@@ -270,11 +277,11 @@ impl Examination<'_> {
         Some(base)
     }
 
-    fn remote_sif(&self, reference: &str, manifest: &Digest, digest: &Digest) -> Option<Base> {
+    fn remote_sif(&self, reference: &str, digest: &Digest, size: Option<u64>) -> Option<Base> {
         let blobs = self.engine.store.blobs();
-        let size = oras::kept_size(&blobs, manifest, digest)?;
-        let missing = missing(&blobs, [(digest, size)].into_iter());
         let place = docker::blob_path(&blobs, digest);
+        let size = size.or_else(|| std::fs::metadata(&place).ok().map(|found| found.len()))?;
+        let missing = missing(&blobs, [(digest, size)].into_iter());
         let name = reference.to_owned();
         match missing == Amount::default() {
             true => self.local_image(name, &place, LocalKind::Sif, digest),

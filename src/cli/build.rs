@@ -122,12 +122,19 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
         let fault = |cause| BuildError::Base { place: arguments.spec.clone(), cause };
         arguments.registry.connect().map_err(fault)
     };
-    let (connections, digests, examined) = (OnceCell::new(), local::Digests::default(), RefCell::default());
     let asker = Asker::new(None, terminal);
     let ask = |issuer: &Issuer| asker.ask(issuer);
-    let ask: Option<build::trust::Ask<'_>> = Some(&ask);
-    let engine =
-        Engine { store: &store, observer: terminal, id_mode, connect: &connect, connections, digests, examined, ask };
+    let engine = Engine {
+        store: &store,
+        observer: terminal,
+        id_mode,
+        connect: &connect,
+        connections: OnceCell::new(),
+        digests: local::Digests::default(),
+        examined: RefCell::default(),
+        sizes: RefCell::default(),
+        ask: Some(&ask),
+    };
     let done = work(&definition, &engine, &options);
     if arguments.disable_cache {
         drop(store);

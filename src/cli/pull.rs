@@ -4,7 +4,7 @@ use super::arguments::BuildArguments;
 use super::build::{Stop, finish};
 use super::exchange::{RegistryArguments, oras_reference, parse_arch, source, with_registry};
 use super::progress::Terminal;
-use super::{GlobalArguments, build, exit, render_error, session};
+use super::{GlobalArguments, build, cache, exit, render_error, session};
 use crate::agent::local::{Digests, recognise};
 use crate::agent::{library, oras};
 use crate::arch::Arch;
@@ -17,10 +17,11 @@ use crate::fetch::error::shown;
 use crate::fetch::http::parse_url;
 use crate::oci::manifest::Target;
 use crate::sandbox;
-use crate::store::Store;
+use crate::store::{Limit, Store};
 use clap::Args;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// No file is pulled of which only the address is known and that is larger.
 const LARGEST: u64 = 256 << 30;
@@ -200,7 +201,9 @@ fn pull_oras(mut arguments: PullArguments, target: &Path, terminal: &Terminal) -
         place(&path, target, arguments.force)?;
         terminal.observe(Event::Info(format!("Pull complete: {}", target.display())));
         Ok(())
-    })
+    })?;
+    cache.close(terminal);
+    Ok(())
 }
 
 fn pull_library(mut arguments: PullArguments, target: &Path, terminal: &Terminal) -> Result<(), Stop> {
@@ -214,6 +217,7 @@ fn pull_library(mut arguments: PullArguments, target: &Path, terminal: &Terminal
     let path = library::provide(&pin, arch, &settings, fetch, &blobs, &digests, terminal).map_err(source)?;
     place(&path, target, arguments.force)?;
     terminal.observe(Event::Info(format!("Pull complete: {}", target.display())));
+    cache.close(terminal);
     Ok(())
 }
 
@@ -244,8 +248,11 @@ fn pull_http(mut arguments: PullArguments, target: &Path, terminal: &Terminal) -
 
 /// The store, or a temporary one beside the temporary files.
 struct Cache {
+    root: PathBuf,
+    limit: Limit,
+    began: SystemTime,
     store: Store,
-    _temporary: Option<tempfile::TempDir>,
+    temporary: Option<tempfile::TempDir>,
 }
 
 impl Cache {
@@ -265,8 +272,19 @@ impl Cache {
             Some(directory) => directory.path().to_path_buf(),
             None => session::cache_directory(arguments.cache_dir.as_deref()),
         };
+        let (limit, _) = cache::limit(&root).map_err(|error| Stop::usage(error.to_string()))?;
+        let began = SystemTime::now();
         let store = Store::open(&root, &session::store_mode()).map_err(|error| output(error.to_string()))?;
-        Ok(Cache { store, _temporary: temporary })
+        Ok(Cache { root, limit, began, store, temporary })
+    }
+
+    /// A pull fills the cache as a build does.
+    fn close(self, terminal: &Terminal) {
+        let grown = self.temporary.is_none() && self.store.has_grown();
+        drop(self.store);
+        if grown {
+            cache::keep_within(self.limit, &self.root, &session::store_mode(), self.began, terminal);
+        }
     }
 }
 
