@@ -21,9 +21,12 @@ use crate::digest::Digest;
 use crate::event::{Event, Task};
 use crate::fetch::error::{FetchError, shown};
 use crate::fetch::http::{Body, Fetch, Method, Request, Response, Url};
+use std::time::{Duration, Instant};
 
 /// A registry that wants larger ones gets the blob whole.
 const LARGEST_CHUNK: u64 = 1 << 30;
+/// A registry puts blobs together at least so fast, in bytes a second.
+const SLOWEST: u64 = 50 << 20;
 /// Breaks of the connection in one blob, however far each try came.
 const MOST_BREAKS: u32 = 1000;
 
@@ -204,7 +207,7 @@ impl<'a> Transfer<'a> {
         };
         // The answer may have been lost, and not the request.
         let lost = error.is_transient() || matches!(error.status(), Some(404 | 409));
-        if lost && self.push.has_blob(self.digest, self.body.length()).unwrap_or(false) {
+        if lost && self.arrives(&error) {
             return Ok(());
         }
         let trouble = self.trouble(error);
@@ -214,6 +217,23 @@ impl<'a> Transfer<'a> {
             (true, _) if trouble.remedy != Remedy::Nothing => Trouble { remedy: Remedy::Restart, ..trouble },
             _ => trouble,
         })
+    }
+
+    /// Whether the blob is there, or comes to be: a registry that puts a large one together may take longer than anybody waits for its answer.
+    fn arrives(&self, error: &FetchError) -> bool {
+        let (begin, patience) = (Instant::now(), self.push.session.patience());
+        let is_busy = matches!(error, FetchError::TimedOut { .. }) || matches!(error.status(), Some(502..=504));
+        let longest = Duration::from_secs(if is_busy { self.body.length() / SLOWEST } else { 0 });
+        for attempt in 0.. {
+            if self.push.has_blob(self.digest, self.body.length()).unwrap_or(false) {
+                return true;
+            }
+            if begin.elapsed() >= longest {
+                return false;
+            }
+            std::thread::sleep(patience.wait(attempt).min(Duration::from_secs(15)));
+        }
+        false
     }
 
     fn trouble(&self, error: FetchError) -> Trouble {
