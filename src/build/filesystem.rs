@@ -42,6 +42,7 @@ impl Filesystem {
         &mut self,
         work: &Path,
         ownership: Ownership,
+        threads: usize,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), BuildError> {
         let user_xattrs = !real_root();
@@ -51,7 +52,7 @@ impl Filesystem {
             }
             let root = new_directory(work, &format!("layer-{number}"))?;
             if number == 0 {
-                let index = check_out(&mut self.layers[..1], &root, ownership, progress)?;
+                let index = check_out(&mut self.layers[..1], &root, ownership, threads, progress)?;
                 self.layers[0] = Held { layer: index, contents: Contents::Directory(root) };
             } else {
                 let mut merged = Tree::new();

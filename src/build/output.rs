@@ -274,7 +274,8 @@ fn write_sandbox(filesystem: &mut Filesystem, engine: &Engine<'_>, options: &Opt
         tempfile::Builder::new().prefix(&format!("{DRAFT}sandbox-")).tempdir_in(directory_of(target)).map_err(fault)?;
     let root = draft.path().join("root");
     fs::create_dir(&root).map_err(fault)?;
-    let written = crate::store::check_out(&mut filesystem.layers, &root, engine.ownership(), &mut |_| {});
+    let written =
+        crate::store::check_out(&mut filesystem.layers, &root, engine.ownership(), options.threads, &mut |_| {});
     // People know the target, not the draft.
     let told = |error: crate::store::StoreError| BuildError::Write {
         path: target.clone(),

@@ -220,7 +220,8 @@ impl Performer<'_> {
         if self.stages[source].filesystem.layers.iter().any(|held| matches!(held.contents, Contents::Archive(..))) {
             let root = new_directory(&self.place, "stage")?;
             let filesystem = &mut self.stages[source].filesystem;
-            let index = crate::store::check_out(&mut filesystem.layers, &root, ownership, &mut |_| {})?;
+            let index =
+                crate::store::check_out(&mut filesystem.layers, &root, ownership, self.options.threads, &mut |_| {})?;
             *filesystem = Filesystem::default();
             filesystem.push(Held { layer: index, contents: Contents::Directory(root) })?;
         }

@@ -129,7 +129,7 @@ pub fn run(
     options: &Options,
 ) -> Result<Option<(Held, PathBuf)>, BuildError> {
     let ownership = engine.ownership();
-    filesystem.materialize(work, ownership, &mut |_| {})?;
+    filesystem.materialize(work, ownership, options.threads, &mut |_| {})?;
     let (upper, kernel) = (new_directory(work, "upper")?, new_directory(work, "kernel")?);
     copy_root_metadata(&filesystem.tree, &upper, ownership)?;
     let argv = through_environment(&filesystem.tree, &job.argv);
@@ -222,7 +222,7 @@ pub fn setup(
     options: &Options,
 ) -> Result<Held, BuildError> {
     let ownership = engine.ownership();
-    filesystem.materialize(work, ownership, &mut |_| {})?;
+    filesystem.materialize(work, ownership, options.threads, &mut |_| {})?;
     let (upper, kernel) = (new_directory(work, "upper")?, new_directory(work, "kernel")?);
     copy_root_metadata(&filesystem.tree, &upper, ownership)?;
     let mut lower = filesystem.directories();

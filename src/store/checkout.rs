@@ -2,7 +2,7 @@
 //!
 //! Two shapes: merged (whiteouts resolved: a base), and overlay (whiteouts kept as overlay's own marks: one layer between others).
 
-use super::{Held, Shadow, StoreError, at};
+use super::{Contents, Held, Shadow, StoreError, at};
 use crate::tree::{Body, Change, Entry, InodeId, Kind, Layer, Metadata, Node, Source, Tree, TreePath};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -25,15 +25,19 @@ pub fn check_out(
     layers: &mut [Held],
     root: &Path,
     ownership: Ownership,
+    threads: usize,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Layer, StoreError> {
+    if layers.iter().all(|held| !matches!(held.contents, Contents::Archive(..))) {
+        return super::extract::extract(layers, root, ownership, threads, progress);
+    }
     let order = write_bodies(layers, root, progress)?;
     let mut tree = Tree::new();
     for (number, held) in layers.iter().enumerate() {
         tree.apply(&held.layer, number as u32)?;
     }
     settle(&tree, root, &order, ownership)?;
-    Ok(flatten(&tree, &order))
+    Ok(flatten(&tree, order.iter().map(|(number, path, _)| (*number, path))))
 }
 
 /// File bodies go to numbered files first: the final name is known only when all layers have been seen.
@@ -115,7 +119,7 @@ fn settle(
     Ok(())
 }
 
-fn make(
+pub(super) fn make(
     tree: &Tree,
     id: InodeId,
     path: &TreePath,
@@ -181,10 +185,10 @@ pub fn set_metadata(place: &Path, metadata: &Metadata, link: bool, ownership: Ow
 
 /// The merged tree as one layer: directories, bodies in arrival order, then everything else in path order. Directories stand first, so
 /// that a file never makes a parent with invented metadata.
-fn flatten(tree: &Tree, order: &[(u32, TreePath, PathBuf)]) -> Layer {
+pub(super) fn flatten<'a>(tree: &Tree, order: impl Iterator<Item = (u32, &'a TreePath)>) -> Layer {
     let mut rank: HashMap<(u32, &TreePath), usize> = HashMap::new();
-    for (number, (layer, path, _)) in order.iter().enumerate() {
-        rank.entry((*layer, path)).or_insert(number);
+    for (number, body) in order.enumerate() {
+        rank.entry(body).or_insert(number);
     }
     let mut layer = tree.layer();
     layer.entries.sort_by_cached_key(|entry| match &entry.change {

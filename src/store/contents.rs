@@ -6,7 +6,7 @@
 use super::ahead::Ahead;
 use super::{LayerBlob, StoreError, at};
 use crate::archive::layer::{Dialect, read_layer};
-use crate::squashfs::{Image, ReadAt};
+use crate::squashfs::{BodyReader, Image, ReadAt};
 use crate::tree::{Body, Change, Entry, Kind, Layer, TreePath};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -93,9 +93,9 @@ impl Held {
                 }))
             }
             Contents::Squashfs(image) => Some(Box::new(|path, offset| {
-                let mut body = open_in_image(image, path).map_err(io::Error::other)?;
-                io::copy(&mut (&mut body).take(offset), &mut io::sink())?;
-                Ok(body)
+                let mut body = body_in_image(image, path).map_err(io::Error::other)?;
+                body.skip(offset)?;
+                Ok(Box::new(body) as Box<dyn Read>)
             })),
             _ => None,
         })
@@ -135,11 +135,12 @@ fn missing(path: &TreePath) -> StoreError {
 }
 
 fn open_in_image<'a, S: ReadAt>(image: &'a Image<S>, path: &TreePath) -> Result<Box<dyn Read + 'a>, StoreError> {
+    body_in_image(image, path).map(|body| Box::new(body) as Box<dyn Read>)
+}
+
+fn body_in_image<'a, S: ReadAt>(image: &'a Image<S>, path: &TreePath) -> Result<BodyReader<'a, S>, StoreError> {
     let inode = image.tree.get(path).ok_or_else(|| missing(path))?;
-    image
-        .body(inode)
-        .map(|body| Box::new(body) as Box<dyn Read>)
-        .map_err(|error| StoreError::Read { subject: path.to_string(), cause: error.to_string() })
+    image.body(inode).map_err(|error| StoreError::Read { subject: path.to_string(), cause: error.to_string() })
 }
 
 fn stream_archive(

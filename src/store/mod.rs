@@ -26,6 +26,7 @@ mod blob;
 mod checkout;
 mod collect;
 mod contents;
+mod extract;
 
 pub use blob::{BlobError, LayerBlob, VerifiedReader};
 pub use checkout::{Ownership, check_out, lay_out, set_metadata};

@@ -3,7 +3,7 @@
 use crate::sample::{CODECS, Sample, assert_same, describe_image, everything, noise};
 use proptest::prelude::*;
 use sifbuild::squashfs::{Image, Options};
-use sifbuild::tree::{Kind, Metadata, Xattrs};
+use sifbuild::tree::{Kind, Metadata, TreePath, Xattrs};
 use std::io::Read;
 
 fn metadata() -> impl Strategy<Value = Metadata> {
@@ -144,4 +144,36 @@ fn damaged_base(codec: usize) -> &'static [u8] {
         let pack = |compression| everything().pack(Options { compression, ..Options::default() }).0;
         CODECS.into_iter().map(pack).collect()
     })[codec]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Skipping gives what reading and throwing away gives, over blocks, holes and tails.
+    #[test]
+    fn skips_to_any_byte(pieces in proptest::collection::vec((any::<bool>(), 0usize..9000), 0..8), skips in proptest::collection::vec(0u64..20_000, 1..4)) {
+        let mut bytes = Vec::new();
+        for (zero, length) in pieces {
+            bytes.extend(if zero { vec![0; length] } else { noise(length, length as u64) });
+        }
+        let mut sample = Sample::default();
+        sample.file("f", Metadata::new(0o644, 0), bytes.clone());
+        let (image, _) = sample.pack(Options { block_size: 4096, ..Options::default() });
+        let image = Image::open(image).unwrap();
+        let id = image.tree.get(&TreePath::parse("f").unwrap()).unwrap();
+        let mut body = image.body(id).unwrap();
+        let mut at = 0;
+        for skip in skips {
+            body.skip(skip).unwrap();
+            at = (at + skip as usize).min(bytes.len());
+            let mut next = [0; 10];
+            let count = body.read(&mut next).unwrap();
+            prop_assert_eq!(&next[..count], &bytes[at..at + count]);
+            prop_assert!(count > 0 || at == bytes.len());
+            at += count;
+        }
+        let mut rest = Vec::new();
+        body.read_to_end(&mut rest).unwrap();
+        prop_assert!(rest == bytes[at..]);
+    }
 }

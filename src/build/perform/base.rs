@@ -128,7 +128,8 @@ impl Performer<'_> {
         };
         let work = &mut self.stages[step.stage];
         let mut layers = std::mem::take(&mut work.filesystem.layers);
-        let index = crate::store::check_out(&mut layers, &root, self.engine.ownership(), &mut progress)?;
+        let index =
+            crate::store::check_out(&mut layers, &root, self.engine.ownership(), self.options.threads, &mut progress)?;
         observer.observe(Event::ProgressFinished { task: Task::Unpack, subject: "base".to_owned() });
         work.filesystem = Filesystem::default();
         let config = work.config_object.clone();

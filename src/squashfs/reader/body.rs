@@ -58,6 +58,45 @@ impl<'a, S: ReadAt> BodyReader<'a, S> {
         })
     }
 
+    /// Passes over `count` bytes, or to the end; whole blocks are not decompressed.
+    pub fn skip(&mut self, count: u64) -> io::Result<()> {
+        let block_size = u64::from(self.image.superblock.block_size);
+        let mut left = count;
+        while left > 0 {
+            let given = left.min((self.block.len() - self.given) as u64);
+            self.given += given as usize;
+            left -= given;
+            let zeros = left.min(self.zeros);
+            self.zeros -= zeros;
+            left -= zeros;
+            if left == 0 || self.remaining == 0 {
+                break;
+            }
+            if self.blocks_left > 0 && left >= self.remaining.min(block_size) {
+                let word = self.words.read_array().map(u32::from_le_bytes);
+                let word = word.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                let passed = self.remaining.min(block_size);
+                self.position += u64::from(word & !DATA_UNCOMPRESSED);
+                (self.blocks_left, self.remaining, left) =
+                    (self.blocks_left - 1, self.remaining - passed, left - passed);
+            } else {
+                self.load()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> io::Result<()> {
+        let advanced = self.advance();
+        if advanced.is_err() {
+            // Invariant: after an error nothing more is given out as if it were content.
+            (self.remaining, self.zeros) = (0, 0);
+            self.block.clear();
+            self.given = 0;
+        }
+        advanced.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
     fn advance(&mut self) -> Result<(), ReadError> {
         let wanted = self.remaining.min(u64::from(self.image.superblock.block_size));
         self.remaining -= wanted;
@@ -104,14 +143,7 @@ impl<S: ReadAt> Read for BodyReader<'_, S> {
             return Ok(0);
         }
         if self.given == self.block.len() && self.zeros == 0 && self.remaining > 0 {
-            let advanced = self.advance();
-            if advanced.is_err() {
-                // Invariant: after an error nothing more is given out as if it were content.
-                (self.remaining, self.zeros) = (0, 0);
-                self.block.clear();
-                self.given = 0;
-            }
-            advanced.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            self.load()?;
         }
         if self.zeros > 0 {
             let count = self.zeros.min(buffer.len() as u64);
