@@ -212,10 +212,12 @@ fn both_see_the_same_keys() {
     desk.succeed(&["key", "export", "--armor", "public.asc"]);
     desk.succeed(&["key", "export", "--secret", "secret.pgp"]);
     fs::set_permissions(desk.path("secret.pgp"), Permissions::from_mode(0o644)).unwrap();
-    let (code, _, told) = peer.shell(
-        "export APPTAINER_KEYSDIR=$PWD/other; apptainer key import public.asc && echo x | apptainer key import secret.pgp && apptainer key list",
-    );
-    assert_eq!(code, Some(0), "{told}");
+    for (file, list) in [("public.asc", "list"), ("secret.pgp", "list --secret")] {
+        let import = format!("echo x | apptainer key import {file} && apptainer key {list}");
+        let (code, stdout, told) = peer.shell(&format!("export APPTAINER_KEYSDIR=$PWD/other-{file}; {import}"));
+        assert_eq!(code, Some(0), "{told}");
+        assert!(stdout.contains("Theirs (work) <theirs@example.org>"), "{stdout}");
+    }
 }
 
 /// An image with a signature of the form before Singularity 3.6, by the first secret key.
