@@ -9,6 +9,9 @@
 //! Images travel, too: `fetch::registry` speaks with registries both ways, `oci::artifact` says what a SIF is there, `agent::oras` pushes,
 //! attaches and provides bases.
 //!
+//! The image may be signed on its way out (`build --sign`), and a base's signatures judged on its way in: [`openpgp`] has the keys and
+//! the one policy that judges what they signed, [`sif::signature`] what is signed of an image, [`keyrings`] the files where keys are kept.
+//!
 //! Modules in strata; each imports only from lower ones (`tests/layers.rs` holds the table).
 
 pub mod agent;

@@ -1,7 +1,7 @@
 //! OpenPGP: keyrings, cleartext signatures, keys of our own, and the one policy that says which signature counts.
 //!
 //! The `pgp` crate does the mathematics and says nothing about time, revocation, purpose or strength; what it computes is judged in
-//! [`policy`] and nowhere else. By file: [`packet`] frames a stream of packets, [`armor`] is its text form, [`key`] is one public key,
+//! [`policy`] and nowhere else. By file: `packet` frames a stream of packets, [`armor`] is its text form, [`key`] is one public key,
 //! [`keyring`] many, [`secret`] the same with secrets, [`generate`] makes new ones, [`cleartext`] is text with its signature.
 //!
 //! Pure: reads and writes bytes, asks no clock and no disk. Random numbers are the system's. Source: RFC 9580, RFC 4880.
