@@ -5,6 +5,8 @@
 use sifbuild::arch::Arch;
 use sifbuild::archive::tar::{Header, Kind, Writer as TarWriter};
 use sifbuild::digest::Digest;
+use sifbuild::luks::Kdf;
+use sifbuild::luks::writer::Container;
 use sifbuild::sif::format::{DataType, FileSystem, PartitionType};
 use sifbuild::sif::writer::{ObjectOptions, Writer as SifWriter, WriterOptions};
 use sifbuild::squashfs::{Compression, Options, Writer as SquashfsWriter};
@@ -32,10 +34,22 @@ fn main() {
         "two.cpio",
         &[cpio("070701", "a", b"body"), cpio("070702", "b", b""), cpio("070701", "TRAILER!!!", b"")].concat(),
     );
+    write("luks", "headers", &luks());
     let (layout, saved) = images();
     write("oci_archive", "layout", &[b"\0", &layout[..]].concat());
     write("oci_archive", "layout-latest", &[b"\x02", &layout[..]].concat());
     write("oci_archive", "docker-save", &[b"\x01", &saved[..]].concat());
+}
+
+/// The two headers; the target puts zeros behind them.
+fn luks() -> Vec<u8> {
+    let kdf = Kdf::Argon2id { time: 4, memory: 64, cpus: 1 };
+    let zeros = |bytes: &mut [u8]| -> std::io::Result<()> {
+        bytes.fill(0);
+        Ok(())
+    };
+    let container = Container::new(b"secret", kdf, &zeros).expect("memory");
+    container.header[..0x8000].to_vec()
 }
 
 fn write(target: &str, name: &str, bytes: &[u8]) {
