@@ -1,6 +1,7 @@
 //! Which bases are built from: `Fingerprints:`, `--require-signed`, policy files. A base that is not what is asked stops the build before anything.
 
 use super::place::{Outcome, Place};
+use super::server::{Registry, copy_image};
 use std::fs;
 use std::path::PathBuf;
 
@@ -208,4 +209,44 @@ fn the_users_policy_applies_without_being_named() {
     fs::write(configuration.join("sifbuild.policy"), "default = \"refuse\"\n").unwrap();
     let told = place.fail("next.sif", "Bootstrap: scratch\n", &[]);
     assert_stopped(&place, &told, &["scratch: is refused by", "sifbuild.policy"]);
+}
+
+#[test]
+fn a_digest_pin_and_a_signature_hold_for_what_comes_from_a_registry() {
+    let place = place();
+    let ann = new_key(&place, "Ann", "keys");
+    let registry = Registry::start(&place.file("registry"), false);
+    let host = &registry.host;
+    copy_image(&[], &format!("oci:{}:t", place.file("layout").display()), &format!("docker://{host}/org/app:1.0"));
+    let uri = format!("docker://{host}/org/app:1.0");
+    let build = |uri: &str, policy: &str| {
+        place.write("site.policy", policy);
+        place.run(&["build", "--no-https", "--force", "--keysdir", "keys", "--policy", "site.policy", "next.sif", uri])
+    };
+    let rule = |demand: &str| format!("[[rule]]\nsource = \"docker://{host}/org/**\"\n{demand}\n");
+    let told = build(&uri, &rule(&format!("digests = [\"sha256:{}\"]", "0".repeat(64))));
+    assert_stopped(&place, &told, &["its digest is none of the listed ones", &uri]);
+    let digest = told.text.lines().find_map(|line| line.trim().strip_prefix("found: ")).unwrap().to_owned();
+    assert_stopped(&place, &build(&uri, &rule("by-digest = true")), &["by its digest"]);
+    assert_stopped(&place, &build(&uri, &rule(&format!("signed-by = [\"{ann}\"]"))), &["no signature", &ann]);
+    for (uri, demand) in [
+        (uri, format!("digests = [\"{digest}\"]")),
+        (format!("docker://{host}/org/app:1.0@{digest}"), format!("digests = [\"{digest}\"]\nby-digest = true")),
+    ] {
+        let done = build(&uri, &rule(&demand));
+        assert_eq!(done.code, Some(0), "{}", done.text);
+    }
+    fs::remove_file(place.file("next.sif")).unwrap();
+
+    place.succeed(&["push", "--no-https", "base.sif", &format!("oras://{host}/org/base:1")]);
+    let oras = |flags: &[&str]| {
+        let definition = format!("Bootstrap: oras\nFrom: {host}/org/base:1\nFingerprints: {ann}\n");
+        place.write("x.def", definition);
+        place.run(&[&["build", "--no-https", "--force", "--keysdir", "keys"], flags, &["next.sif", "x.def"]].concat())
+    };
+    assert_stopped(&place, &oras(&[]), &["signature not found", &format!("oras://{host}/org/base:1")]);
+    sign(&place, "base.sif", "keys");
+    place.succeed(&["push", "--no-https", "base.sif", &format!("oras://{host}/org/base:1")]);
+    let done = oras(&["--require-signed"]);
+    assert_eq!(done.code, Some(0), "{}", done.text);
 }
