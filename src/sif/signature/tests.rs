@@ -248,9 +248,12 @@ fn objects_added_to_or_taken_from_a_group_are_found() {
     let mut file = Cursor::new(signed());
     let loose = ObjectOptions { group: None, ..ObjectOptions::named(DataType::GENERIC, "loose") };
     edit::add(&mut file, &loose, &mut &b"loose"[..], 0).unwrap();
-    let report = judge(&file.into_inner(), Scope::Groups).unwrap();
-    assert_eq!(report.faults, [ImageFault::Ungrouped { id: 7 }]);
-    assert_eq!(report.uncovered, [7]);
+    let bytes = file.into_inner();
+    for scope in [Scope::Groups, Scope::EachObject] {
+        let report = judge(&bytes, scope).unwrap();
+        assert_eq!(report.faults, [ImageFault::Ungrouped { id: 7 }]);
+        assert_eq!(report.uncovered, [7]);
+    }
 
     // A group of its own.
     let mut file = Cursor::new(signed());

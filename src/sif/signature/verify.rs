@@ -54,7 +54,7 @@ pub fn verify<F: Read + Seek>(sif: &mut Sif<F>, scope: Scope, material: &Materia
     let tasks = tasks(sif, scope, material.legacy)?;
     let signatures = signatures(sif)?;
     let mut report = Report::default();
-    if scope == Scope::Groups && !material.legacy {
+    if matches!(scope, Scope::Groups | Scope::EachObject) && !material.legacy {
         report.faults = whole_image_faults(sif);
     }
     let mut digests = Digests::default();
