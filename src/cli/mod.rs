@@ -9,6 +9,7 @@ pub mod check;
 pub mod encryption;
 mod exchange;
 pub mod inspect;
+mod judge;
 mod key;
 mod keyserver;
 mod limits;

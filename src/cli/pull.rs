@@ -3,7 +3,9 @@
 use super::arguments::BuildArguments;
 use super::build::{Stop, finish};
 use super::exchange::{RegistryArguments, oras_reference, parse_arch, source, with_registry};
+use super::judge::Judge;
 use super::progress::Terminal;
+use super::trust::TrustArguments;
 use super::{GlobalArguments, build, cache, exit, render_error, session};
 use crate::agent::local::{Digests, recognise};
 use crate::agent::{library, oras};
@@ -16,6 +18,7 @@ use crate::fetch::download::{Expected, download};
 use crate::fetch::error::shown;
 use crate::fetch::http::parse_url;
 use crate::oci::manifest::Target;
+use crate::oci::reference::Reference;
 use crate::sandbox;
 use crate::store::{Limit, Store};
 use clap::Args;
@@ -63,9 +66,11 @@ pub struct PullArguments {
     pub tmpdir: Option<PathBuf>,
     #[arg(long, value_name = "URL", hide = true)]
     pub docker_host: Option<String>,
-    /// Accepted: an image without a signature is pulled
-    #[arg(short = 'U', long, alias = "allow-unauthenticated", hide = true)]
+    /// Do not look at the signatures of what oras:// and library:// give
+    #[arg(short = 'U', long, alias = "allow-unauthenticated", conflicts_with = "require_signed")]
     pub allow_unsigned: bool,
+    #[command(flatten)]
+    pub trust: TrustArguments,
     #[arg(long, hide = true)]
     pub no_cleanup: bool,
     #[command(flatten)]
@@ -166,6 +171,7 @@ impl PullArguments {
             tmpdir: self.tmpdir,
             docker_host: self.docker_host,
             registry: self.registry,
+            trust: self.trust,
             debian_variant: "minbase".to_owned(),
             ..BuildArguments::default()
         }
@@ -192,12 +198,15 @@ fn file_name(uri: &str) -> String {
 fn pull_oras(mut arguments: PullArguments, target: &Path, terminal: &Terminal) -> Result<(), Stop> {
     let reference = oras_reference(arguments.uri())?;
     let platform = arguments.platform()?;
+    let named = Reference { digest: None, ..reference.clone() };
+    let judge = Judge::new(&arguments.trust, format!("oras://{named}"), reference.digest.is_some(), false, terminal)?;
     let cache = Cache::open(&arguments)?;
     with_registry(&mut arguments.registry, terminal, |registry| {
         let blobs = cache.store.blobs();
         let pin = oras::pin(&reference.to_string(), &platform, registry, &blobs, terminal).map_err(source)?;
         terminal.observe(Event::Info(format!("Pulling {reference} ({})", pin.manifest)));
         let path = oras::provide(&pin, registry, &blobs, &Digests::default(), terminal).map_err(source)?;
+        judge.check(&path, &[&pin.digest, &pin.manifest])?;
         place(&path, target, arguments.force)?;
         terminal.observe(Event::Info(format!("Pull complete: {}", target.display())));
         Ok(())
@@ -214,7 +223,11 @@ fn pull_library(mut arguments: PullArguments, target: &Path, terminal: &Terminal
     let (fetch, blobs, digests) = (fetch.as_ref(), cache.store.blobs(), Digests::default());
     let pin = library::pin(arguments.uri(), None, arch, &settings, fetch, terminal).map_err(source)?;
     terminal.observe(Event::Info(format!("Pulling {} from {} ({})", pin.reference, pin.url, pin.digest)));
+    let host = pin.url.split("://").last().unwrap_or_default().trim_end_matches('/');
+    let named = format!("library://{host}/{}", pin.reference);
+    let judge = Judge::new(&arguments.trust, named, false, !arguments.allow_unsigned, terminal)?;
     let path = library::provide(&pin, arch, &settings, fetch, &blobs, &digests, terminal).map_err(source)?;
+    judge.check(&path, &[&pin.digest])?;
     place(&path, target, arguments.force)?;
     terminal.observe(Event::Info(format!("Pull complete: {}", target.display())));
     cache.close(terminal);
@@ -235,11 +248,13 @@ fn pull_http(mut arguments: PullArguments, target: &Path, terminal: &Terminal) -
     let path = work.path().join("image");
     let expected = Expected { most: Some(LARGEST), ..Expected::default() };
     let label = target.file_name().unwrap_or_default().to_string_lossy();
+    let judge = Judge::new(&arguments.trust, shown(&url), false, false, terminal)?;
     terminal.observe(Event::Info(format!("Pulling {}", shown(&url))));
     let done = download(fetch.as_ref(), &[url], &path, &expected, terminal, &label).map_err(source)?;
     if !matches!(recognise(&path), Ok(Some(_))) {
         return Err(source(format!("{} is no image: neither a SIF nor a squashfs", done.url)));
     }
+    judge.check(&path, &[&done.digest])?;
     place(&path, target, arguments.force)?;
     drop(registered);
     terminal.observe(Event::Info(format!("Pull complete: {} ({})", target.display(), done.digest)));

@@ -40,7 +40,7 @@ pub struct Answer {
     pub without_length: bool,
     /// Repeat the body until the client goes away.
     pub endless: bool,
-    /// Send nothing more for so long after the body (or its cut part).
+    /// Send nothing more for so long after the body (or its cut part), or each repetition.
     pub silence: Option<Duration>,
 }
 
@@ -177,6 +177,7 @@ fn serve(
         if !answer.endless {
             break;
         }
+        std::thread::sleep(answer.silence.unwrap_or_default());
     }
     stream.flush().ok()?;
     if let Some(silence) = answer.silence {

@@ -13,7 +13,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use super::body::Body;
 pub use reqwest::Url;
@@ -233,6 +233,8 @@ impl Client {
                 chunk: Vec::new(),
                 position: 0,
                 stall: seconds,
+                waited: Duration::ZERO,
+                received: 0,
             }),
         })
     }
@@ -402,13 +404,19 @@ fn open_file(request: &Request) -> Result<Response, FetchError> {
     Ok(answer(if start > 0 { 206 } else { 200 }, headers, Box::new(file.take(length - start))))
 }
 
-/// A body of the async client as a reader, which gives up when nothing comes.
+/// Bytes a second below which a server only holds the client up. People on the slowest of lines have more.
+const LEAST_RATE: u64 = 2000;
+
+/// A body of the async client as a reader, which gives up when nothing comes, or next to nothing for long.
 struct Incoming {
     runtime: Arc<tokio::runtime::Runtime>,
     response: reqwest::Response,
     chunk: Vec<u8>,
     position: usize,
     stall: Duration,
+    /// Time spent on waiting, and what came of it.
+    waited: Duration,
+    received: u64,
 }
 
 impl Read for Incoming {
@@ -416,7 +424,9 @@ impl Read for Incoming {
         while self.position == self.chunk.len() {
             let response = &mut self.response;
             let stall = self.stall;
+            let began = Instant::now();
             let next = self.runtime.block_on(async { tokio::time::timeout(stall, response.chunk()).await });
+            self.waited += began.elapsed();
             let Ok(next) = next else {
                 let text = format!("nothing came for {} s", stall.as_secs_f64());
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
@@ -428,6 +438,13 @@ impl Read for Incoming {
                     self.chunk.clear();
                     self.chunk.extend_from_slice(&bytes);
                     self.position = 0;
+                    self.received += bytes.len() as u64;
+                    let allowed = stall + Duration::from_secs(self.received / LEAST_RATE);
+                    if self.waited > allowed {
+                        let (received, seconds) = (self.received, self.waited.as_secs_f64());
+                        let text = format!("only {received} bytes came in {seconds:.1} s");
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                    }
                 }
             }
         }

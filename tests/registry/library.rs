@@ -104,3 +104,27 @@ fn files_of_web_servers_are_pulled_when_they_are_images() {
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
     assert!(!place.file("page.sif").exists());
 }
+
+#[test]
+fn the_signatures_of_what_is_pulled_are_looked_at() {
+    let place = Place::new();
+    place.build("a.sif", 1000);
+    let keys = place.file("keys").to_string_lossy().into_owned();
+    let library = library(place.read("a.sif"));
+    let pull = |code: i32, target: &str, flags: &[&str]| {
+        let words =
+            [&["pull", "--keysdir", &keys, "--library", &library], flags, &[target, "library://e/c/n:1"]].concat();
+        let outcome = place.run(&words);
+        assert_eq!(outcome.code, Some(code), "{}", outcome.errors);
+        assert_eq!(place.file(target).exists(), code == 0, "{}", outcome.errors);
+        outcome.errors
+    };
+    let warned = pull(0, "warned.sif", &[]);
+    assert!(warned.contains("/e/c/n:1 is not verified: "), "{warned}");
+    assert!(!pull(0, "quiet.sif", &["-U"]).contains("not verified"));
+    let asked = pull(8, "asked.sif", &["--require-signed"]);
+    assert!(asked.contains("is not verified"), "{asked}");
+    place.write("policy", "[[rule]]\nsource = \"library://**\"\nrefuse = \"not from there\"\n");
+    let policy = place.file("policy").to_string_lossy().into_owned();
+    assert!(pull(8, "refused.sif", &["-U", "--policy", &policy]).contains("not from there"));
+}

@@ -3,7 +3,7 @@ use crate::event::{Recorder, Silent};
 use crate::fetch::auth::Secret;
 use crate::fetch::fake_server::{Answer, FakeServer, client};
 use crate::fetch::http::{Client, ClientOptions, parse_url};
-use crate::fetch::retry::get;
+use crate::fetch::retry::{Patience, get};
 
 fn content() -> Vec<u8> {
     (0..300_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
@@ -219,6 +219,26 @@ fn breaks_off_a_transfer_that_brings_nothing_and_goes_on() {
     download(&client, &[server.url("/file")], &place.target(), &exactly(&bytes), &Silent, "file").unwrap();
     assert!(start.elapsed() < Duration::from_secs(15));
     assert_eq!(server.asked()[1].header("range"), Some("bytes=1000-"));
+}
+
+#[test]
+fn breaks_off_an_answer_that_only_drips() {
+    let server = FakeServer::start(|_, _| Answer {
+        endless: true,
+        silence: Some(Duration::from_millis(50)),
+        ..Answer::new(200, "x")
+    });
+    let options = ClientOptions {
+        environment_proxies: false,
+        stall_timeout: Duration::from_millis(300),
+        patience: Patience { retries: 0, ..Patience::default() },
+        ..ClientOptions::default()
+    };
+    let client = Client::new(options).unwrap();
+    let (start, request) = (Instant::now(), crate::fetch::http::Request::get(server.url("/document")));
+    let error = get(&client, &request, 1 << 20, &Silent).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(15));
+    assert!(error.to_string().contains("bytes came in"), "{error}");
 }
 
 #[test]
