@@ -50,6 +50,8 @@ pub struct LocalBase {
     pub held: Held,
     /// The object `oci-config.json`, when the SIF has one.
     pub oci_config: Option<Vec<u8>>,
+    /// The file that `held` is read from, to be checked when all of it was read. A directory has none.
+    pub pinned: Option<Pinned>,
 }
 
 /// What the image at `path` is; `None` when it is none.
@@ -149,7 +151,8 @@ impl Digests {
 pub fn pin(path: &Path, digests: &Digests, unlocking: Option<&Unlocking>) -> Result<(LocalKind, Digest), LocalError> {
     let kind = recognise(path)?.ok_or_else(|| LocalError::Unknown(path.to_path_buf()))?;
     if kind == LocalKind::Sif {
-        open_sif(path, unlocking)?;
+        let file = File::open(path).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
+        open_sif(path, file, unlocking)?;
     }
     let digest = match kind {
         LocalKind::Sandbox => digest_of_directory(&disk::scan(path, &ScanOptions::default())?),
@@ -179,18 +182,30 @@ pub fn provide(
             return Err(changed());
         }
         let contents = Contents::Directory(path.to_path_buf());
-        return Ok(LocalBase { held: Held { layer, contents }, oci_config: None });
+        return Ok(LocalBase { held: Held { layer, contents }, oci_config: None, pinned: None });
     }
-    if digests.of(path)? != *pinned {
-        return Err(changed());
-    }
-    if kind == LocalKind::Sif {
-        return provide_sif(path, unlocking);
-    }
+    let pinned = digests.open(path, pinned)?;
+    provide_pinned(path, kind, pinned, unlocking)
+}
+
+/// Invariant: all is read from the descriptor whose bytes were hashed; the path may name another file by now.
+fn provide_pinned(
+    path: &Path,
+    kind: LocalKind,
+    pinned: Pinned,
+    unlocking: Option<&Unlocking>,
+) -> Result<LocalBase, LocalError> {
     let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
-    let mut file = File::open(path).map_err(fault)?;
-    let size = file.seek(SeekFrom::End(0)).map_err(fault)?;
-    open_squashfs(path, Box::new(Window::new(file, 0, size))).map(|held| LocalBase { held, oci_config: None })
+    let mut file = pinned.file.try_clone().map_err(fault)?;
+    let (held, oci_config) = match kind {
+        LocalKind::Sif => provide_sif(path, file, unlocking)?,
+        _ => {
+            let size = file.seek(SeekFrom::End(0)).map_err(fault)?;
+            (open_squashfs(path, Box::new(Window::new(file, 0, size)))?, None)
+        }
+    };
+    pinned.check()?;
+    Ok(LocalBase { held, oci_config, pinned: Some(pinned) })
 }
 
 /// When the image was made, in seconds since the epoch: what the SIF says, else its squashfs. A directory does not say.
@@ -216,19 +231,18 @@ pub fn created(path: &Path, kind: LocalKind) -> Result<Option<i64>, LocalError> 
     Ok(Superblock::parse(&bytes).ok().map(|superblock| i64::from(superblock.mkfs_time)))
 }
 
-fn provide_sif(path: &Path, unlocking: Option<&Unlocking>) -> Result<LocalBase, LocalError> {
-    let (mut sif, source) = open_sif(path, unlocking)?;
+fn provide_sif(path: &Path, file: File, unlocking: Option<&Unlocking>) -> Result<(Held, Option<Vec<u8>>), LocalError> {
+    let (mut sif, source) = open_sif(path, file, unlocking)?;
     let config = sif.find_named(DataType::GENERIC_JSON, "oci-config.json").cloned();
     let oci_config = config
         .map(|config| sif.contents(&config, MAXIMUM_CONFIG))
         .transpose()
         .map_err(|error| LocalError::Sif { path: path.to_path_buf(), cause: error.to_string() })?;
-    Ok(LocalBase { held: open_squashfs(path, source)?, oci_config })
+    Ok((open_squashfs(path, source)?, oci_config))
 }
 
 /// A SIF, and the squashfs that is its root filesystem.
-fn open_sif(path: &Path, unlocking: Option<&Unlocking>) -> Result<(Sif<File>, Source), LocalError> {
-    let file = File::open(path).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
+fn open_sif(path: &Path, file: File, unlocking: Option<&Unlocking>) -> Result<(Sif<File>, Source), LocalError> {
     let mut sif =
         Sif::read(file).map_err(|error| LocalError::Sif { path: path.to_path_buf(), cause: error.to_string() })?;
     let (descriptor, partition) =
@@ -243,4 +257,62 @@ fn open_squashfs(path: &Path, source: Source) -> Result<Held, LocalError> {
     let image = Image::open(source)
         .map_err(|error| LocalError::Squashfs { path: path.to_path_buf(), cause: error.to_string() })?;
     Ok(Held { layer: image.tree.layer(), contents: Contents::Squashfs(Arc::new(image)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::squashfs::{Options, Writer};
+    use crate::tree::Tree;
+    use std::os::unix::fs::{FileExt, symlink};
+    use std::time::Duration;
+
+    /// An empty image of that date.
+    fn image(path: &Path, modification_time: u32) {
+        let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+        let writer = Writer::new(file, Options { modification_time, ..Options::default() }).unwrap();
+        writer.finish(&Tree::new(), &|_| None).unwrap();
+    }
+
+    fn date(base: &LocalBase) -> u32 {
+        match &base.held.contents {
+            Contents::Squashfs(image) => image.superblock().mkfs_time,
+            _ => panic!("no squashfs"),
+        }
+    }
+
+    #[test]
+    fn the_base_is_the_file_that_was_hashed_and_not_what_the_path_names_by_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        image(&at("good"), 1);
+        image(&at("other"), 2);
+        symlink("good", at("base")).unwrap();
+        let digests = Digests::default();
+        let (kind, digest) = pin(&at("base"), &digests, None).unwrap();
+        assert_eq!(date(&provide(&at("base"), kind, &digest, &digests, None).unwrap()), 1);
+
+        let pinned = digests.open(&at("base"), &digest).unwrap();
+        std::fs::remove_file(at("base")).unwrap();
+        symlink("other", at("base")).unwrap();
+        assert_eq!(date(&provide_pinned(&at("base"), kind, pinned, None).unwrap()), 1);
+        let swapped = provide(&at("base"), kind, &digest, &digests, None);
+        assert!(matches!(swapped.err(), Some(LocalError::Changed(_))));
+    }
+
+    #[test]
+    fn a_base_that_is_overwritten_in_place_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("base");
+        image(&path, 1);
+        let digests = Digests::default();
+        let (kind, digest) = pin(&path, &digests, None).unwrap();
+        let base = provide(&path, kind, &digest, &digests, None).unwrap();
+        let pinned = base.pinned.unwrap();
+        pinned.check().unwrap();
+        // Times in a filesystem are as coarse as the kernel's tick.
+        std::thread::sleep(Duration::from_millis(20));
+        File::options().write(true).open(&path).unwrap().write_all_at(b"x", 100).unwrap();
+        assert!(matches!(pinned.check(), Err(LocalError::Changed(_))));
+    }
 }

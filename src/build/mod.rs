@@ -28,6 +28,7 @@ pub mod trust;
 pub use error::{BuildError, Failure, ScriptFailure};
 pub use output::Form;
 
+use crate::agent::local::{LocalError, Pinned};
 use crate::arch::Arch;
 use crate::definition::{Bootstrap, Definition};
 use crate::event::{Event, Observer};
@@ -66,8 +67,29 @@ pub struct Engine<'a> {
     pub examined: RefCell<HashMap<String, Vec<LayerBlob>>>,
     /// Bytes of files elsewhere, by their digest, as far as pinning learned them.
     pub sizes: RefCell<HashMap<String, u64>>,
+    /// The files that bases are read from while the build lasts.
+    pub bases: RefCell<Vec<InUse>>,
     /// Asks keyservers for keys of signatures.
     pub ask: Option<trust::Ask<'a>>,
+}
+
+/// A file that a stage's base is read from.
+pub struct InUse {
+    pub stage: usize,
+    /// The stage's line, for messages.
+    pub place: String,
+    pub file: Pinned,
+}
+
+impl Engine<'_> {
+    /// Invariant: called after bases were read, and before anything made of them is kept: their bytes are still the pinned ones.
+    pub fn check_bases(&self) -> Result<(), BuildError> {
+        let check = |base: &InUse| {
+            let fault = |error: LocalError| BuildError::Base { place: base.place.clone(), cause: error.to_string() };
+            base.file.check().map_err(fault)
+        };
+        self.bases.borrow().iter().try_for_each(check)
+    }
 }
 
 /// The network, and who this user is there.

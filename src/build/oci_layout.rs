@@ -50,6 +50,7 @@ pub fn write(
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST, &manifest)]});
     fs::write(root.join("index.json"), index.to_string()).map_err(fault)?;
     fs::write(root.join("oci-layout"), json!({"imageLayoutVersion": "1.0.0"}).to_string()).map_err(fault)?;
+    engine.check_bases()?;
     if finishing.options.force && fs::symlink_metadata(target).is_ok() {
         fs::rename(target, draft.path().join("old")).map_err(fault)?;
     }

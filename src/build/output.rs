@@ -190,6 +190,7 @@ impl<'a> Output<'a> {
             Some(sealed) => sealed.opened(image),
             None => Box::new(image),
         };
+        engine.check_bases()?;
         file.commit(options.force)?;
         if let Err(error) = packed.keep(&*image, &squashfs_options(options), engine.store) {
             engine.observer.observe(Event::Warning(format!("the next build will be slower: {error}")));
@@ -281,7 +282,7 @@ fn write_sandbox(filesystem: &mut Filesystem, engine: &Engine<'_>, options: &Opt
         path: target.clone(),
         cause: error.to_string().replace(&*root.to_string_lossy(), &target.to_string_lossy()),
     };
-    let placed = written.map_err(told).and_then(|_| {
+    let placed = written.map_err(told).and_then(|_| engine.check_bases()).and_then(|()| {
         let old = draft.path().join("old");
         let replaced = fs::symlink_metadata(target).is_ok();
         if replaced {

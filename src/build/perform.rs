@@ -40,6 +40,7 @@ pub fn perform(
     engine: &Engine<'_>,
     options: &Options,
 ) -> Result<(), BuildError> {
+    engine.bases.borrow_mut().clear();
     sandbox::sweep(&engine.store.work());
     let work = WorkDirectory::create(&engine.store.work()).map_err(|cause| BuildError::Sandbox {
         section: "the build".to_owned(),

@@ -236,7 +236,7 @@ fn of_sif(
 ) -> Result<Signers, BuildError> {
     let fault = |cause: String| BuildError::Base { place: place.to_owned(), cause };
     let untrusted = |cause: String| BuildError::Untrusted { place: place.to_owned(), cause };
-    // The file that is judged is the one whose digest was pinned: what is used later has that digest too.
+    // The file that is judged is the one whose digest was pinned; `local::provide` reads none that has another, and is checked to the end.
     let pinned: local::Pinned = engine.digests.open(path, digest).map_err(|error| fault(error.to_string()))?;
     let file = pinned.file.try_clone().map_err(|error| fault(error.to_string()))?;
     let mut sif = Sif::read(file).map_err(|error| fault(format!("{source}: {error}")))?;

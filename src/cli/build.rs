@@ -133,6 +133,7 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
         digests: local::Digests::default(),
         examined: RefCell::default(),
         sizes: RefCell::default(),
+        bases: RefCell::default(),
         ask: Some(&ask),
     };
     let done = work(&definition, &engine, &options);

@@ -2,13 +2,14 @@
 
 use super::Performer;
 use crate::agent::docker::DockerPin;
+use crate::agent::local::LocalBase;
 use crate::agent::{ImageBase, busybox, debian, docker, local, oci};
 use crate::arch::Arch;
 use crate::archive::layer::Dialect;
-use crate::build::BuildError;
 use crate::build::filesystem::{Filesystem, new_directory};
 use crate::build::output::{Form, Output};
 use crate::build::pin::{bring, oci_source};
+use crate::build::{BuildError, InUse};
 use crate::deb::pin::DebianPin;
 use crate::definition::Bootstrap;
 use crate::event::{Event, Task};
@@ -56,16 +57,14 @@ impl Performer<'_> {
                 let (path, unlocking) = (self.options.directory.join(path), self.options.unlocking.as_ref());
                 let base = local::provide(&path, *kind, digest, &self.engine.digests, unlocking)
                     .map_err(|error| fault(error.to_string()))?;
-                self.stages[step.stage].config_object = base.oci_config;
-                self.push(step, base.held)
+                self.local_base(step, base)
             }
             (BasePin::Oras { .. } | BasePin::Library { .. }, _) => {
                 let (path, digest) = bring(pin, self.engine, self.options).map_err(fault)?;
                 let unlocking = self.options.unlocking.as_ref();
                 let base = local::provide(&path, LocalKind::Sif, &digest, &self.engine.digests, unlocking)
                     .map_err(|error| fault(error.to_string()))?;
-                self.stages[step.stage].config_object = base.oci_config;
-                self.push(step, base.held)
+                self.local_base(step, base)
             }
             (BasePin::Busybox { url, digest }, _) => {
                 let layer =
@@ -101,6 +100,13 @@ impl Performer<'_> {
         Ok(())
     }
 
+    fn local_base(&mut self, step: &Step, base: LocalBase) -> Result<(), BuildError> {
+        let in_use = |file| InUse { stage: step.stage, place: self.place(step), file };
+        self.engine.bases.borrow_mut().extend(base.pinned.map(in_use));
+        self.stages[step.stage].config_object = base.oci_config;
+        self.push(step, base.held)
+    }
+
     fn oci_base(&mut self, step: &Step, image: ImageBase) -> Result<(), BuildError> {
         let (named, wanted) = (&image.config.architecture, self.options.arch);
         if !named.is_empty() && Arch::parse(named) != Some(wanted) {
@@ -131,6 +137,9 @@ impl Performer<'_> {
         let index =
             crate::store::check_out(&mut layers, &root, self.engine.ownership(), self.options.threads, &mut progress)?;
         observer.observe(Event::ProgressFinished { task: Task::Unpack, subject: "base".to_owned() });
+        // From here on nothing is read from this base's file: it may be replaced while scripts run.
+        self.engine.check_bases()?;
+        self.engine.bases.borrow_mut().retain(|base| base.stage != step.stage);
         work.filesystem = Filesystem::default();
         let config = work.config_object.clone();
         let held = Held { layer: index, contents: Contents::Directory(root.clone()) };

@@ -55,6 +55,7 @@ impl Performer<'_> {
         root: &Path,
         config: Option<&[u8]>,
     ) -> Result<(), BuildError> {
+        self.engine.check_bases()?;
         let (Some(key), Some(document)) = (step.key(), step.document()) else { return self.push(step, held) };
         let chain = self.keep_below(step)?;
         let Some(chain) = chain else { return self.push(step, held) };
