@@ -8,7 +8,7 @@ use super::progress::Terminal;
 use super::verify::read;
 use super::{GlobalArguments, exit, session, sif};
 use crate::event::{Event, Observer};
-use crate::openpgp::{Passphrase, Policy};
+use crate::openpgp::{Cause, Passphrase, Policy, SecretError};
 use crate::sif::signature::{KeyError, MAXIMUM_KEY_FILE, PrivateKey, Scope, Signatory, sign};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -67,16 +67,24 @@ impl SignWithArguments {
             return self.unlock_file(&path).map(|key| Signatory::Key(Box::new(key)));
         }
         terminal.observe(Event::Info("Signing image with PGP key material".to_owned()));
-        let keyring = places(keysdir).secret()?;
+        let places = places(keysdir);
+        let keyring = places.secret()?;
         let keys: Vec<_> = keyring.keys().collect();
         let public: Vec<_> = keys.iter().map(|key| key.public()).collect();
         let key = keys[choose(&public, self.keyidx.as_deref(), "private key")?];
+        let policy = Policy::at(session::now().seconds);
+        let refused = |error: SecretError| Stop { text: error.to_string(), code: exit::SIGNATURE };
+        // A revocation that was imported or pulled is in the public keyring alone.
+        if let Some(public) = places.public()?.find(&key.fingerprint())
+            && policy.check_key(public) == Err(Cause::KeyRevoked)
+        {
+            return Err(refused(SecretError::CannotSign(key.fingerprint(), Cause::KeyRevoked)));
+        }
         let passphrase = match key.is_locked() {
             true => self.passphrase.unlocking("Enter key passphrase : ")?,
             false => Passphrase::new(""),
         };
-        let unlocked = key.unlock(&passphrase, &Policy::at(session::now().seconds));
-        let unlocked = unlocked.map_err(|error| Stop { text: error.to_string(), code: exit::SIGNATURE })?;
+        let unlocked = key.unlock(&passphrase, &policy).map_err(refused)?;
         Ok(Signatory::Pgp(Box::new(unlocked)))
     }
 

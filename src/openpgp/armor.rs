@@ -77,8 +77,9 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<u8>, String> {
 
 /// Each block with what follows it, up to the next.
 fn blocks(bytes: &[u8]) -> Vec<&[u8]> {
-    let starts: Vec<usize> =
-        bytes.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN).map(|(at, _)| at).collect();
+    let starts = bytes.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN).map(|(at, _)| at);
+    // Compat: gpg puts a colon before the revocation that it keeps ready, so that it is not used by accident.
+    let starts: Vec<usize> = starts.filter(|at| *at == 0 || bytes[at - 1] != b':').collect();
     let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
     starts.iter().zip(ends).map(|(start, end)| &bytes[*start..end]).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::armor::{self, Block};
 use super::keyring::KeyringError;
-use pgp::composed::{Deserializable, SignedPublicKey};
+use pgp::composed::{Deserializable, DetachedSignature, SignedPublicKey};
 use pgp::packet::Signature;
 use pgp::ser::Serialize;
 use pgp::types::{KeyDetails, PublicParams};
@@ -218,6 +218,21 @@ impl PublicKey {
         armor::encode(Block::PublicKey, &self.bytes) + "\n"
     }
 
+    /// Takes a revocation over where it fits. Tells whether it is new; nothing where it is not this key's.
+    pub(super) fn revoke(&mut self, revocation: &Revocation) -> Option<bool> {
+        let signature = &revocation.signature;
+        let primary = &self.inner.primary_key;
+        if !super::policy::names(signature, primary) || signature.verify_key(primary).is_err() {
+            return None;
+        }
+        let is_new = !self.inner.details.revocation_signatures.contains(signature);
+        if is_new {
+            self.inner.details.revocation_signatures.push(signature.clone());
+            self.bytes = self.inner.to_bytes().expect("writing to memory does not fail");
+        }
+        Some(is_new)
+    }
+
     /// Takes over what another copy of the same key has more: revocations, user ids, signatures, subkeys. Tells whether there was any.
     pub(super) fn merge(&mut self, other: PublicKey) -> bool {
         let mut grown = false;
@@ -246,6 +261,23 @@ impl PublicKey {
             self.bytes = self.inner.to_bytes().expect("writing to memory does not fail");
         }
         grown
+    }
+}
+
+/// A revocation certificate: one signature, which says that the key that made it counts no more.
+#[derive(Clone, Debug)]
+pub struct Revocation {
+    signature: Signature,
+}
+
+impl Revocation {
+    /// From the packet of a signature whose type was looked at.
+    pub(super) fn read(packet: &[u8]) -> Option<Revocation> {
+        Some(Revocation { signature: DetachedSignature::from_bytes(packet).ok()?.signature })
+    }
+
+    pub fn issuer(&self) -> Issuer {
+        Issuer::of(&self.signature)
     }
 }
 

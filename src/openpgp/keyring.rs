@@ -3,12 +3,15 @@
 //! A file that is read and written again keeps its bytes: keys that we cannot read (old versions, new algorithms) stay where they are.
 
 use super::armor;
-use super::key::{Fingerprint, PublicKey, Selector};
-use super::packet::{self, PacketError};
+use super::key::{Fingerprint, KeyId, PublicKey, Revocation, Selector};
+use super::packet::{self, PacketError, Stream};
 use super::secret::SecretKey;
+use std::collections::BTreeMap;
 
 /// Longest keyring that is read, in bytes: 16 MiB.
 pub const MAXIMUM_KEYRING: usize = 16 << 20;
+/// Revocations of a stream that stand elsewhere than behind their keys, and are computed.
+const MAXIMUM_STRAY_REVOCATIONS: usize = 2048;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
@@ -59,6 +62,8 @@ enum Entry {
 pub struct Contents {
     pub public: Vec<PublicKey>,
     pub secret: Vec<SecretKey>,
+    /// Revocations of keys that are not in the file; see [`Keyring::revoke`].
+    pub revocations: Vec<Revocation>,
     /// Keys that cannot be read, and why the first cannot.
     pub unread: Option<(usize, KeyringError)>,
 }
@@ -70,7 +75,7 @@ impl Keyring {
 
     /// Reads a keyring file. An empty one has no keys; a damaged one is an error, so that it is never overwritten.
     pub fn read(bytes: &[u8]) -> Result<Keyring, KeyringError> {
-        let (keys, fault) = split(bytes)?;
+        let Stream { keys, revocations, fault } = split(bytes)?;
         if let Some(fault) = fault {
             return Err(fault.into());
         }
@@ -80,7 +85,13 @@ impl Keyring {
             }
             _ => Entry::Unread(bytes),
         });
-        Ok(Keyring { entries: entries.collect() })
+        let mut entries: Vec<Entry> = entries.collect();
+        let read = entries.iter_mut().enumerate().filter_map(|(index, entry)| match entry {
+            Entry::Key(key) => Some((index, key.as_mut())),
+            Entry::Unread(_) => None,
+        });
+        attach(read, revocations);
+        Ok(Keyring { entries })
     }
 
     /// Adds the public keys of a file, binary or armored, one or many blocks. Gives how many there were.
@@ -89,6 +100,9 @@ impl Keyring {
         let count = contents.public.len();
         for key in contents.public {
             self.insert(key);
+        }
+        for revocation in &contents.revocations {
+            self.revoke(revocation);
         }
         match (count, contents.unread) {
             (0, Some((_, fault))) => Err(fault),
@@ -117,6 +131,20 @@ impl Keyring {
                 Inserted::New
             }
         }
+    }
+
+    /// Gives a revocation to the key that it is of. Gives that key's fingerprint, and whether the revocation is new.
+    pub fn revoke(&mut self, revocation: &Revocation) -> Option<(Fingerprint, bool)> {
+        let mut found: Option<(Fingerprint, bool)> = None;
+        for entry in &mut self.entries {
+            if let Entry::Key(key) = entry
+                && let Some(is_new) = key.revoke(revocation)
+            {
+                let was_new = found.is_some_and(|(_, is_new)| is_new);
+                found = Some((key.fingerprint(), is_new || was_new));
+            }
+        }
+        found
     }
 
     /// Tells whether the key was there.
@@ -175,32 +203,65 @@ impl Keyring {
 impl Contents {
     /// The keys of a file, public and secret, binary or armored. Keys that cannot be read are counted.
     pub fn read(bytes: &[u8]) -> Result<Contents, KeyringError> {
-        let (keys, fault) = split(bytes)?;
+        let Stream { keys, revocations, fault } = split(bytes)?;
         let mut contents = Contents { unread: fault.map(|fault| (1, fault.into())), ..Contents::default() };
-        for (tag, bytes) in keys {
+        let mut places = Vec::new();
+        for (index, (tag, bytes)) in keys.into_iter().enumerate() {
             let read = if tag == packet::SECRET_KEY {
                 SecretKey::read(bytes).map(|key| contents.secret.push(key))
             } else {
-                PublicKey::read(bytes).map(|key| contents.public.push(key))
+                PublicKey::read(bytes).map(|key| {
+                    contents.public.push(key);
+                    places.push(index);
+                })
             };
             if let Err(fault) = read {
                 let (count, fault) = contents.unread.unwrap_or((0, fault));
                 contents.unread = Some((count + 1, fault));
             }
         }
+        contents.revocations = attach(places.into_iter().zip(&mut contents.public), revocations);
         Ok(contents)
     }
 }
 
-pub(super) type Split = (Vec<(u8, Vec<u8>)>, Option<PacketError>);
+/// Gives the revocations of a stream to its keys, which come with their indexes there. What fits none is given back.
+fn attach<'a>(
+    keys: impl Iterator<Item = (usize, &'a mut PublicKey)>,
+    revocations: Vec<(Option<usize>, Vec<u8>)>,
+) -> Vec<Revocation> {
+    if revocations.is_empty() {
+        return Vec::new();
+    }
+    let mut by_id: BTreeMap<KeyId, Vec<(usize, &mut PublicKey)>> = BTreeMap::new();
+    for (index, key) in keys {
+        by_id.entry(key.fingerprint().key_id()).or_default().push((index, key));
+    }
+    let (mut budget, mut left) = (MAXIMUM_STRAY_REVOCATIONS, Vec::new());
+    for (behind, packet) in revocations {
+        let Some(revocation) = Revocation::read(&packet) else { continue };
+        let Some(named) = revocation.issuer().key_id().and_then(|id| by_id.get_mut(&id)) else {
+            left.push(revocation);
+            continue;
+        };
+        for (index, key) in named.iter_mut() {
+            // Behind its key it was read with it.
+            if behind != Some(*index) && budget > 0 {
+                budget -= 1;
+                key.revoke(&revocation);
+            }
+        }
+    }
+    left
+}
 
 /// The keys' packets; an empty file has none.
-pub(super) fn split(bytes: &[u8]) -> Result<Split, KeyringError> {
+pub(super) fn split(bytes: &[u8]) -> Result<Stream, KeyringError> {
     if bytes.len() > MAXIMUM_KEYRING {
         return Err(KeyringError::TooLarge);
     }
     if bytes.is_empty() {
-        return Ok((Vec::new(), None));
+        return Ok(Stream::default());
     }
     Ok(packet::transferable_keys(&armor::decode(bytes).map_err(KeyringError::Armor)?))
 }

@@ -20,7 +20,7 @@ mod tests;
 
 pub use cleartext::{Cleartext, CleartextError};
 pub use generate::{Algorithm, NewKey};
-pub use key::{Fingerprint, Issuer, KeyId, PublicKey, Selector};
+pub use key::{Fingerprint, Issuer, KeyId, PublicKey, Revocation, Selector};
 pub use keyring::{Keyring, KeyringError, SelectError};
 pub use policy::{Cause, Policy, Refusal, Verified, Warning, WeakSelfSignatures};
 pub use secret::{Passphrase, SecretError, SecretKey, SecretKeyring, SigningKey};

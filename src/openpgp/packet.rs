@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
+const SIGNATURE: u8 = 2;
 pub const SECRET_KEY: u8 = 5;
 pub const PUBLIC_KEY: u8 = 6;
 /// Packets that say nothing: markers, a keyring's own trust notes, padding.
 const SILENT: [u8; 3] = [10, 12, 21];
+/// The type of a signature that revokes a primary key.
+const KEY_REVOCATION: u8 = 0x20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
@@ -22,6 +25,19 @@ pub enum PacketError {
 pub struct Packet {
     pub tag: u8,
     pub place: Range<usize>,
+    /// Where its header ends.
+    pub body: usize,
+}
+
+/// What a stream holds.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// Each key's tag, and its packets.
+    pub keys: Vec<(u8, Vec<u8>)>,
+    /// Every revocation of a primary key, and the index of the key that it stands behind. It may be another's.
+    pub revocations: Vec<(Option<usize>, Vec<u8>)>,
+    /// What follows it is lost.
+    pub fault: Option<PacketError>,
 }
 
 /// The packets of a stream, up to the first fault.
@@ -38,22 +54,51 @@ pub fn packets(bytes: &[u8]) -> impl Iterator<Item = Result<Packet, PacketError>
 }
 
 /// Splits a stream into keys, each with all packets up to the next key. Packets before the first key, and packets that say nothing,
-/// are left out. What follows a fault is lost; the fault is given.
-pub fn transferable_keys(bytes: &[u8]) -> (Vec<(u8, Vec<u8>)>, Option<PacketError>) {
-    let mut keys: Vec<(u8, Vec<u8>)> = Vec::new();
+/// are left out.
+///
+/// A revocation is put right behind the primary key. It belongs there (RFC 9580 §10.1.1), and the `pgp` crate takes it for something
+/// else behind a user id or a subkey; but that is where it stands after `cat key revocation`.
+pub fn transferable_keys(bytes: &[u8]) -> Stream {
+    let mut stream = Stream::default();
+    let mut keys: Vec<(u8, Vec<Range<usize>>, Vec<Range<usize>>)> = Vec::new();
     for packet in packets(bytes) {
         let packet = match packet {
             Ok(packet) => packet,
-            Err(fault) => return (keys, Some(fault)),
+            Err(fault) => {
+                stream.fault = Some(fault);
+                break;
+            }
         };
-        if matches!(packet.tag, SECRET_KEY | PUBLIC_KEY) {
-            keys.push((packet.tag, Vec::new()));
+        let is_revocation = packet.tag == SIGNATURE && is_key_revocation(&bytes[packet.body..packet.place.end]);
+        if is_revocation {
+            stream.revocations.push((keys.len().checked_sub(1), bytes[packet.place.clone()].to_vec()));
         }
-        if let Some((_, key)) = keys.last_mut().filter(|_| !SILENT.contains(&packet.tag)) {
-            key.extend_from_slice(&bytes[packet.place]);
+        match keys.last_mut() {
+            _ if matches!(packet.tag, SECRET_KEY | PUBLIC_KEY) => {
+                keys.push((packet.tag, vec![packet.place], Vec::new()))
+            }
+            Some((_, head, _)) if is_revocation => head.push(packet.place),
+            Some((_, _, rest)) if !SILENT.contains(&packet.tag) => rest.push(packet.place),
+            _ => {}
         }
     }
-    (keys, None)
+    let joined = |head: Vec<Range<usize>>, rest: Vec<Range<usize>>| {
+        let places = || head.iter().chain(&rest).cloned();
+        // At once: what grows leaves copies of secrets behind.
+        let mut key = Vec::with_capacity(places().map(|place| place.len()).sum());
+        places().for_each(|place| key.extend_from_slice(&bytes[place]));
+        key
+    };
+    stream.keys = keys.into_iter().map(|(tag, head, rest)| (tag, joined(head, rest))).collect();
+    stream
+}
+
+/// By the body of a signature packet: its version, then its type; in the old versions a length stands between.
+fn is_key_revocation(body: &[u8]) -> bool {
+    match body {
+        [2 | 3, 5, kind, ..] | [4..=6, kind, ..] => *kind == KEY_REVOCATION,
+        _ => false,
+    }
 }
 
 fn read(bytes: &[u8], at: usize) -> Result<Packet, PacketError> {
@@ -82,5 +127,5 @@ fn read(bytes: &[u8], at: usize) -> Result<Packet, PacketError> {
         (first >> 2 & 0x0F, header, length)
     };
     let end = at.checked_add(header + length).filter(|end| *end <= bytes.len()).ok_or(truncated)?;
-    Ok(Packet { tag: tag as u8, place: at..end })
+    Ok(Packet { tag: tag as u8, place: at..end, body: at + header })
 }

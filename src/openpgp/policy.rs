@@ -401,7 +401,7 @@ fn hashed_parts(signature: &Signature, is_wanted: impl Fn(&SubpacketData) -> boo
 }
 
 /// Whether the signature says that this key made it. One that names no key names none.
-fn names(signature: &Signature, key: &impl KeyDetails) -> bool {
+pub(super) fn names(signature: &Signature, key: &impl KeyDetails) -> bool {
     let fingerprints = signature.issuer_fingerprint();
     if fingerprints.is_empty() {
         return signature.issuer_key_id().iter().any(|id| **id == key.legacy_key_id());

@@ -4,7 +4,7 @@ use super::armor::{self, Block};
 use super::cleartext;
 use super::key::{Fingerprint, PublicKey, Selector};
 use super::keyring::{KeyringError, SelectError, split};
-use super::packet;
+use super::packet::{self, Stream};
 use super::policy::{Budget, Cause, Policy};
 use pgp::composed::{Deserializable, SignedSecretKey};
 use pgp::crypto::hash::HashAlgorithm;
@@ -299,7 +299,7 @@ impl fmt::Debug for Entry {
 impl SecretKeyring {
     /// Reads a keyring file; see [`super::Keyring::read`].
     pub fn read(bytes: &[u8]) -> Result<SecretKeyring, KeyringError> {
-        let (keys, fault) = split(bytes)?;
+        let Stream { keys, fault, .. } = split(bytes)?;
         if let Some(fault) = fault {
             return Err(fault.into());
         }

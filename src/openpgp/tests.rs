@@ -381,6 +381,64 @@ fn a_second_copy_of_a_key_brings_its_revocation() {
     assert_eq!(judge(&keyring, &signature), Err(Cause::KeyRevoked));
 }
 
+/// Packets of the key, and where its user id and its subkey begin: tags 13 and 14.
+fn parts(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let found: Vec<_> = packet::packets(bytes).map(|packet| packet.unwrap()).collect();
+    let starts = found.iter().filter(|packet| packet.tag != 2).map(|packet| packet.place.start);
+    let starts: Vec<usize> = starts.chain([bytes.len()]).collect();
+    starts.windows(2).map(|place| bytes[place[0]..place[1]].to_vec()).collect()
+}
+
+#[test]
+fn a_key_is_revoked_wherever_the_revocation_stands() {
+    let key = with_subkey();
+    let signing = SecretKey::from_inner(key.clone()).unlock(&Passphrase::new(""), &Policy::at(now())).unwrap();
+    let split = Cleartext::split(&signing.sign_cleartext(TEXT, now()).unwrap()).unwrap();
+    let verdict = |keyring: &Keyring| {
+        let judged = Policy::at(now()).judge(keyring, &split.signed_bytes(), split.signature.as_bytes());
+        judged.unwrap().remove(0).map_err(|refusal| refusal.cause).map(drop)
+    };
+    let public = SecretKey::from_inner(key.clone()).public().to_bytes().to_vec();
+    let other = new_key("").public().to_bytes().to_vec();
+    let revocation = pgp::ser::Serialize::to_bytes(&DetachedSignature::new(revocation(&key))).unwrap();
+    assert_eq!(parts(&public).len(), 3);
+    assert_eq!(verdict(&Keyring::read(&public).unwrap()), Ok(()));
+    for place in 0..=5 {
+        let mut parts = [parts(&public), vec![other.clone()]].concat();
+        parts.insert(place.min(parts.len()), revocation.clone());
+        let file = parts.concat();
+        assert_eq!(verdict(&Keyring::read(&file).unwrap()), Err(Cause::KeyRevoked), "{place}");
+        let mut imported = Keyring::read(&public).unwrap();
+        assert_eq!(imported.add(&file), Ok(2));
+        assert_eq!(verdict(&imported), Err(Cause::KeyRevoked), "{place}");
+        assert_eq!(verdict(&Keyring::read(&imported.to_bytes()).unwrap()), Err(Cause::KeyRevoked), "{place}");
+    }
+    let secret = [SecretKey::from_inner(key).to_bytes(), &revocation].concat();
+    let secret = Contents::read(&secret).unwrap().secret.remove(0);
+    assert_eq!(Policy::at(now()).check_key(secret.public()), Err(Cause::KeyRevoked));
+}
+
+#[test]
+fn a_revocation_alone_fits_only_its_key() {
+    let bytes = |signature| pgp::ser::Serialize::to_bytes(&DetachedSignature::new(signature)).unwrap();
+    let alone = armor::encode(armor::Block::PublicKey, &bytes(revocation(&KEY)));
+    let contents = Contents::read(alone.as_bytes()).unwrap();
+    assert!(contents.public.is_empty() && contents.unread.is_none());
+    let fingerprint = SecretKey::from_inner(KEY.clone()).fingerprint();
+    let mut keyring = ring(&[&KEY, &new_key("").inner]);
+    assert_eq!(keyring.revoke(&contents.revocations[0]), Some((fingerprint.clone(), true)));
+    assert_eq!(keyring.revoke(&contents.revocations[0]), Some((fingerprint, false)));
+    assert_eq!(judge(&keyring, &sign(&KEY, HashAlgorithm::Sha256, |_| {})), Err(Cause::KeyRevoked));
+    // Somebody else's, who writes the key's name on it.
+    let mut forged = revocation(&new_key("").inner);
+    let named = SubpacketData::IssuerFingerprint(KEY.primary_key.fingerprint());
+    forged.unhashed_subpacket_push(Subpacket::regular(named).unwrap()).unwrap();
+    let forged = Contents::read(&bytes(forged)).unwrap().revocations.remove(0);
+    assert_eq!(ring(&[&KEY]).revoke(&forged), None);
+    // As gpg keeps it ready.
+    assert!(matches!(Contents::read(format!(":{alone}").as_bytes()), Err(KeyringError::Armor(_))));
+}
+
 #[test]
 fn armor_holds_public_and_secret_keys() {
     let key = new_key("x");

@@ -71,6 +71,50 @@ fn keys_of_gpg_sign_images() {
 }
 
 #[test]
+fn a_revocation_of_gpg_revokes_wherever_it_stands() {
+    for case in ["alone", "behind the key", "before the key", "in the keyring's file"] {
+        let desk = Desk::new();
+        let fingerprint = gpg_key(&desk, "ed25519", "sign", "0", &[]);
+        let kept = fs::read_to_string(desk.path("gnupg/openpgp-revocs.d").join(format!("{fingerprint}.rev"))).unwrap();
+        let revocation = kept.replace(":-----BEGIN", "-----BEGIN");
+        let other = desk.newpair("Ann");
+        desk.succeed(&["key", "import", "own.asc"]);
+        let image = desk.image("a.sif");
+        desk.succeed(&["sign", "--keyidx", &fingerprint, &image]);
+        desk.write("kept.rev", &kept);
+        let refused = desk.fail(4, &["key", "import", "kept.rev"]);
+        assert!(refused.contains("no key in"), "{refused}");
+        desk.succeed(&["verify", "--local", &image]);
+
+        let public = fs::read_to_string(desk.path("own-public.asc")).unwrap();
+        match case {
+            "in the keyring's file" => {
+                desk.write("revocation.asc", &revocation);
+                desk.gpg(&["--output", "revocation", "--dearmor", "revocation.asc"]);
+                let keyring = fs::read(desk.path("keys/pgp-public")).unwrap();
+                let revocation = fs::read(desk.path("revocation")).unwrap();
+                desk.write("keys/pgp-public", [keyring, revocation].concat());
+            }
+            _ => {
+                let (text, told) = match case {
+                    "alone" => (revocation, "Revoked public key"),
+                    "behind the key" => (public + &revocation, "Updated public key"),
+                    _ => (revocation + &public, "Updated public key"),
+                };
+                let file = desk.write("file.asc", text);
+                let outcome = desk.run(&["key", "import", &file]);
+                assert!(outcome.code == Some(0) && outcome.stderr.contains(told), "{case}: {}", outcome.stderr);
+            }
+        }
+        let refused = desk.fail(8, &["verify", "--local", &image]);
+        assert!(refused.contains("the key has been revoked"), "{case}: {refused}");
+        let refused = desk.fail(8, &["sign", "--keyidx", &fingerprint, &image]);
+        assert!(refused.contains("the key has been revoked"), "{case}: {refused}");
+        desk.succeed(&["sign", "--keyidx", &other, &image]);
+    }
+}
+
+#[test]
 fn a_subkey_of_gpg_signs_where_the_primary_key_may_not() {
     let desk = Desk::new();
     let fingerprint = gpg_key(&desk, "ed25519", "cert", "0", &[]);

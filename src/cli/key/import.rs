@@ -7,6 +7,7 @@ use crate::cli::passphrase::PassphraseArguments;
 use crate::cli::progress::Terminal;
 use crate::cli::verify::read;
 use crate::event::{Event, Observer};
+use crate::keyrings::Places;
 use crate::openpgp::SecretKey;
 use crate::openpgp::keyring::{Contents, Inserted, MAXIMUM_KEYRING};
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ pub fn run(arguments: &ImportArguments, terminal: &Terminal) -> Result<(), Stop>
     let bytes = Zeroizing::new(read(path, MAXIMUM_KEYRING as u64)?);
     let fault = |cause: String| Stop { text: format!("no key in {}: {cause}", path.display()), code: exit::SOURCE };
     let contents = Contents::read(&bytes).map_err(|error| fault(error.to_string()))?;
-    if contents.public.is_empty() && contents.secret.is_empty() {
+    if contents.public.is_empty() && contents.secret.is_empty() && contents.revocations.is_empty() {
         let cause = contents.unread.map_or_else(|| "it holds none".to_owned(), |(_, fault)| fault.to_string());
         return Err(fault(cause));
     }
@@ -73,7 +74,27 @@ pub fn run(arguments: &ImportArguments, terminal: &Terminal) -> Result<(), Stop>
         };
         terminal.observe(Event::Info(format!("{what} {}", named(key))));
     }
-    Ok(())
+    revoke(&contents, &places, global, terminal)
+}
+
+/// Gives revocations that stand alone to their keys. It is an error where that was all, and none fits.
+fn revoke(contents: &Contents, places: &Places, global: bool, terminal: &Terminal) -> Result<(), Stop> {
+    let mut is_used = !contents.public.is_empty() || !contents.secret.is_empty();
+    let mut text = String::new();
+    for revocation in &contents.revocations {
+        match places.change_public(global, |keyring| keyring.revoke(revocation))? {
+            Some((fingerprint, is_new)) => {
+                let what = if is_new { "Revoked" } else { "Already revoked:" };
+                terminal.observe(Event::Info(format!("{what} public key {fingerprint}")));
+                is_used = true;
+            }
+            None => {
+                text = format!("the revocation of key {} fits no key in the keyring", revocation.issuer());
+                terminal.observe(Event::Warning(text.clone()));
+            }
+        }
+    }
+    if is_used { Ok(()) } else { Err(Stop { text, code: exit::SOURCE }) }
 }
 
 fn relocked(arguments: &ImportArguments, key: &SecretKey) -> Result<SecretKey, Stop> {
