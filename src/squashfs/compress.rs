@@ -16,7 +16,7 @@ const XZ_MEMORY_LIMIT: u64 = 8 * MAXIMUM_BLOCK_SIZE as u64;
 const XZ_PRESET: u32 = 6;
 
 /// How blocks are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// zlib streams; libdeflate's levels 1 to 12. Its level 5 reaches the size of zlib's 9.
     Gzip {
@@ -27,17 +27,12 @@ pub enum Compression {
         level: u32,
     },
     /// Level 5 with a search of 16 candidates.
+    #[default]
     ZstdGreedy,
     Xz,
     Lz4,
     /// All blocks as they are; readers are told gzip, which every one of them knows.
     None,
-}
-
-impl Default for Compression {
-    fn default() -> Compression {
-        Compression::ZstdGreedy
-    }
 }
 
 /// A codec by the number in the superblock.

@@ -294,7 +294,7 @@ mod tests {
         let mut bodies = HashMap::new();
         layer.put(TreePath::root(), metadata(0o755), Kind::Directory);
         for number in 0..7 {
-            layer.put(TreePath::parse(&format!("d{number}")).unwrap(), metadata(0o750), Kind::Directory);
+            layer.put(TreePath::parse(format!("d{number}")).unwrap(), metadata(0o750), Kind::Directory);
         }
         for (path, bytes) in files {
             let size = bytes.len() as u64;

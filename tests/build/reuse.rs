@@ -129,7 +129,7 @@ fn blocks_are_made_while_post_runs_and_change_no_byte() {
     let made = |flags: &[&str]| {
         let place = Place::new();
         enlarge_base(&place);
-        place.write("x.def", &text("sleep 4; exit 3"));
+        place.write("x.def", text("sleep 4; exit 3"));
         let outcome = place.run(&[&["build"], flags, &["x.sif", "x.def"]].concat());
         assert_ne!(outcome.code, Some(0), "{}", outcome.text);
         blocks(&place).len()
@@ -141,7 +141,7 @@ fn blocks_are_made_while_post_runs_and_change_no_byte() {
 fn blocks_that_are_not_finished_leave_nothing() {
     let place = Place::new();
     enlarge_base(&place);
-    place.write("x.def", &format!("{BASE}%post\n  exit 3\n"));
+    place.write("x.def", format!("{BASE}%post\n  exit 3\n"));
     let outcome = place.run(&["build", "--compression", "xz", "x.sif", "x.def"]);
     assert_ne!(outcome.code, Some(0), "{}", outcome.text);
     let modes = std::fs::read_dir(place.store().join("1/steps")).unwrap().flatten();

@@ -169,7 +169,10 @@ impl Settings {
             let Some(service) = service else {
                 return Err(LibraryError::NotThere { uri: remote.uri, path: path.clone() });
             };
-            return Ok(Library { fetch, base: self.address(service)?, token: remote.token });
+            let base = self.address(service)?;
+            // A service that is not secure gets no token, unless the endpoint itself may be insecure.
+            let token = remote.token.filter(|_| base.scheme() == "https" || remote.insecure);
+            return Ok(Library { fetch, base, token });
         }
         Err(LibraryError::NoService)
     }
