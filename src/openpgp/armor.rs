@@ -55,21 +55,21 @@ fn checksum(bytes: &[u8]) -> u32 {
 /// The binary data of every block of a text; binary input as it is. `Err` tells the first block that cannot be read.
 ///
 /// The caller bounds the input; what comes out is no longer.
-pub fn decode(bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub fn decode(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     if bytes.first().is_some_and(|byte| byte & 0x80 != 0) {
         return Ok(bytes.to_vec());
     }
     let blocks = blocks(bytes);
     if blocks.is_empty() {
-        return Err("it is neither OpenPGP data nor an armored block".to_owned());
+        return Err("it is neither OpenPGP data nor an armored block");
     }
     let mut decoded = Vec::new();
     for block in blocks {
         let mut dearmor = Dearmor::with_options(block, DearmorOptions::new().set_limit(block.len().max(1024)));
         let mut part = Vec::new();
-        dearmor.read_header().map_err(|error| error.to_string()).and_then(|()| {
-            dearmor.by_ref().take(block.len() as u64).read_to_end(&mut part).map_err(|error| error.to_string())
-        })?;
+        dearmor.read_header().map_err(|_| "the first lines of a block are damaged")?;
+        let read = dearmor.by_ref().take(block.len() as u64).read_to_end(&mut part);
+        read.map_err(|_| "the text of a block is damaged")?;
         decoded.append(&mut part);
     }
     Ok(decoded)

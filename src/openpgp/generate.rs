@@ -3,6 +3,7 @@
 //! Deviation: Apptainer adds a subkey for encryption, whose secret it leaves unlocked whatever the passphrase; images are only signed, and
 //! keys made here have none.
 
+use super::fault::describe;
 use super::secret::{Passphrase, SecretError, SecretKey};
 use pgp::composed::{KeyType, SecretKeyParamsBuilder};
 use pgp::crypto::hash::HashAlgorithm;
@@ -55,8 +56,8 @@ impl NewKey {
             .preferred_hash_algorithms([HashAlgorithm::Sha384, HashAlgorithm::Sha256].into_iter().collect())
             .preferred_compression_algorithms([CompressionAlgorithm::Uncompressed].into_iter().collect())
             .build()
-            .map_err(|error| failed(error.to_string()))?;
-        let key = parameters.generate(rand::thread_rng()).map_err(|error| failed(error.to_string()))?;
+            .map_err(|_| failed("its parts do not fit together".to_owned()))?;
+        let key = parameters.generate(rand::thread_rng()).map_err(|error| failed(describe(&error).to_owned()))?;
         let key = SecretKey::from_inner(key);
         if self.passphrase.is_empty() { Ok(key) } else { key.with_passphrase(&Passphrase::new(""), &self.passphrase) }
     }

@@ -1,6 +1,7 @@
 //! One public key, its names, and the ways to say which key is meant.
 
 use super::armor::{self, Block};
+use super::fault::describe;
 use super::keyring::KeyringError;
 use pgp::composed::{Deserializable, DetachedSignature, SignedPublicKey};
 use pgp::packet::Signature;
@@ -148,7 +149,7 @@ impl PublicKey {
     /// From the packets of exactly one key.
     pub(super) fn read(bytes: Vec<u8>) -> Result<PublicKey, KeyringError> {
         let inner =
-            SignedPublicKey::from_bytes(bytes.as_slice()).map_err(|error| KeyringError::Key(error.to_string()))?;
+            SignedPublicKey::from_bytes(bytes.as_slice()).map_err(|error| KeyringError::Key(describe(&error)))?;
         Ok(PublicKey { inner, bytes })
     }
 

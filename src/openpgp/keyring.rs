@@ -18,11 +18,11 @@ pub enum KeyringError {
     #[error("the keyring is larger than 16 MiB")]
     TooLarge,
     #[error("the armor cannot be read: {0}")]
-    Armor(String),
+    Armor(&'static str),
     #[error("{0}")]
     Packet(#[from] PacketError),
     #[error("a key cannot be read: {0}")]
-    Key(String),
+    Key(&'static str),
     #[error("it holds no key")]
     NoKey,
 }

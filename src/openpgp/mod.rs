@@ -2,12 +2,14 @@
 //!
 //! The `pgp` crate does the mathematics and says nothing about time, revocation, purpose or strength; what it computes is judged in
 //! [`policy`] and nowhere else. By file: `packet` frames a stream of packets, [`armor`] is its text form, [`key`] is one public key,
-//! [`keyring`] many, [`secret`] the same with secrets, [`generate`] makes new ones, [`cleartext`] is text with its signature.
+//! [`keyring`] many, [`secret`] the same with secrets, [`generate`] makes new ones, [`cleartext`] is text with its signature,
+//! `fault` what is said of what cannot be read.
 //!
 //! Pure: reads and writes bytes, asks no clock and no disk. Random numbers are the system's. Source: RFC 9580, RFC 4880.
 
 pub mod armor;
 pub mod cleartext;
+mod fault;
 pub mod generate;
 pub mod key;
 pub mod keyring;

@@ -10,6 +10,7 @@
 //! - The self-signature that counts is the newest one. One that was made with SHA-1 is accepted, told as a warning, or
 //!   refused, by [`WeakSelfSignatures`]; older hashes are as none.
 
+use super::fault::describe;
 use super::key::{Fingerprint, Issuer, PublicKey, bits};
 use super::keyring::Keyring;
 use pgp::composed::{Deserializable, DetachedSignature, SignedPublicSubKey};
@@ -109,7 +110,7 @@ pub enum Cause {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
     #[error("the signature cannot be read: {0}")]
-    Unreadable(String),
+    Unreadable(&'static str),
     #[error("there is no signature")]
     None,
     #[error("more than {MAXIMUM_SIGNATURES} signatures")]
@@ -342,7 +343,7 @@ pub fn issuers(block: &[u8]) -> Result<Vec<Issuer>, BlockError> {
 }
 
 fn signatures(block: &[u8]) -> Result<Vec<Signature>, BlockError> {
-    let unreadable = |error: pgp::errors::Error| BlockError::Unreadable(error.to_string());
+    let unreadable = |error: pgp::errors::Error| BlockError::Unreadable(describe(&error));
     let (read, _) = DetachedSignature::from_reader_many(block).map_err(unreadable)?;
     let mut signatures = Vec::new();
     for signature in read {

@@ -2,6 +2,7 @@
 
 use super::armor::{self, Block};
 use super::cleartext;
+use super::fault::describe;
 use super::key::{Fingerprint, PublicKey, Selector};
 use super::keyring::{KeyringError, SelectError, split};
 use super::packet::{self, Stream};
@@ -57,7 +58,7 @@ pub enum SecretError {
     #[error("the secret part of key {0} is not in the keyring")]
     Absent(Fingerprint),
     #[error("key {0} cannot be used: {1}")]
-    Failed(Fingerprint, String),
+    Failed(Fingerprint, &'static str),
     #[error("a key cannot be made: {0}")]
     Generate(String),
 }
@@ -80,7 +81,7 @@ impl SecretKey {
     pub(super) fn read(bytes: Vec<u8>) -> Result<SecretKey, KeyringError> {
         let bytes = Zeroizing::new(bytes);
         let inner =
-            SignedSecretKey::from_bytes(bytes.as_slice()).map_err(|error| KeyringError::Key(error.to_string()))?;
+            SignedSecretKey::from_bytes(bytes.as_slice()).map_err(|error| KeyringError::Key(describe(&error)))?;
         let public = PublicKey::from_inner(inner.to_public_key());
         Ok(SecretKey { inner, bytes, public })
     }
@@ -156,7 +157,7 @@ impl SecretKey {
         let fingerprint = self.fingerprint();
         let mut inner = self.inner.clone();
         let wrong = |_| SecretError::WrongPassphrase(fingerprint.clone());
-        let failed = |error: pgp::errors::Error| SecretError::Failed(fingerprint.clone(), error.to_string());
+        let failed = |error: pgp::errors::Error| SecretError::Failed(fingerprint.clone(), describe(&error));
         let (old, locked) = (old.password(), new.password());
         let parameters = || S2kParams::new_default(rand::thread_rng(), inner.primary_key.version());
         let mut protections =
@@ -251,7 +252,7 @@ impl SigningKey {
         let mut packet = Vec::new();
         signature
             .and_then(|signature| signature.to_writer_with_header(&mut packet))
-            .map_err(|error| SecretError::Failed(self.fingerprint(), error.to_string()))?;
+            .map_err(|error| SecretError::Failed(self.fingerprint(), describe(&error)))?;
         Ok(cleartext::compose(text, "SHA256", &armor::encode(Block::Signature, &packet)))
     }
 }

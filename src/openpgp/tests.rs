@@ -440,6 +440,43 @@ fn a_revocation_alone_fits_only_its_key() {
 }
 
 #[test]
+fn nothing_of_a_damaged_secret_key_is_told() {
+    let key = SecretKey::from_inner(KEY.clone());
+    let armor = key.to_armor();
+    let mut texts = Vec::new();
+    let mut tell = |bytes: &[u8]| match Contents::read(bytes) {
+        Ok(contents) => texts.extend(contents.unread.map(|(_, fault)| format!("{fault} {fault:?}"))),
+        Err(fault) => texts.push(format!("{fault} {fault:?}")),
+    };
+    for at in (0..armor.len()).step_by(37).chain([30, 37, 38, armor.len() - 40, armor.len() - 2]) {
+        for damage in *b"!*-=\n\0" {
+            let mut bytes = armor.as_bytes().to_vec();
+            bytes[at] = damage;
+            tell(&bytes);
+        }
+        tell(&armor.as_bytes()[..at]);
+    }
+    for at in (0..key.to_bytes().len()).step_by(11) {
+        let mut bytes = key.to_bytes().to_vec();
+        bytes[at] ^= 0x55;
+        tell(&bytes);
+    }
+    assert!(texts.len() > 100, "{}", texts.len());
+    texts.sort();
+    texts.dedup();
+    let lists = |bytes: &[u8]| {
+        let lists = bytes.windows(3).map(|part| format!("{}, {}, {}", part[0], part[1], part[2]));
+        lists.collect::<std::collections::BTreeSet<String>>()
+    };
+    let wanted = &lists(armor.as_bytes()) | &lists(key.to_bytes());
+    for text in &texts {
+        assert!(text.len() < 300 && !text.contains("backtrace"), "{text}");
+        assert!(armor.lines().all(|line| line.len() < 8 || !text.contains(&line[..8])), "{text}");
+        assert!(wanted.iter().all(|list| !text.contains(list.as_str())), "{text}");
+    }
+}
+
+#[test]
 fn armor_holds_public_and_secret_keys() {
     let key = new_key("x");
     let text = format!("Hello\n{}\n{}", key.public().to_armor(), key.to_armor().as_str());
