@@ -109,6 +109,8 @@ pub enum ImageFault {
     Ungrouped { id: u32 },
     #[error("signature object {id} covers nothing: what it is linked to is not in the image")]
     CoversNothing { id: u32 },
+    #[error("signature object {id} is linked to no object group, so that it cannot be judged")]
+    WithoutGroup { id: u32 },
 }
 
 /// What should be known of an image whose signatures hold.

@@ -386,6 +386,22 @@ fn huge_and_countless_signatures_are_refused() {
 }
 
 #[test]
+fn a_signature_of_an_object_that_is_not_a_legacy_one_spoils_the_image() {
+    let image = signed();
+    for message in [&b"anything"[..], b"{}"] {
+        let changed = with_signature(image.clone(), message, Link::Object(3), &KEY, HashType::SHA256);
+        for scope in [Scope::Groups, Scope::EachObject] {
+            assert_eq!(judge(&changed, scope).unwrap().faults, [ImageFault::WithoutGroup { id: 7 }]);
+        }
+    }
+    let legacy = signing(&KEY).sign_cleartext("SIFHASH:\nabc", now()).unwrap();
+    let changed = with_signature(image, legacy.as_bytes(), Link::Object(3), &KEY, HashType::SHA256);
+    let report = judge(&changed, Scope::Groups).unwrap();
+    assert!(report.holds());
+    assert_eq!(report.doubts, [Doubt::Legacy { id: 7 }]);
+}
+
+#[test]
 fn what_is_no_signature_is_told() {
     let garbage = |bytes: &[u8]| faults(&with_signature(plain(), bytes, Link::Group(1), &KEY, HashType::SHA256));
     assert!(matches!(garbage(b"").as_slice(), [Some(Fault::Format(_))]));

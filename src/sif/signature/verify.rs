@@ -55,7 +55,7 @@ pub fn verify<F: Read + Seek>(sif: &mut Sif<F>, scope: Scope, material: &Materia
     let signatures = signatures(sif)?;
     let mut report = Report::default();
     if matches!(scope, Scope::Groups | Scope::EachObject) && !material.legacy {
-        report.faults = whole_image_faults(sif);
+        report.faults = whole_image_faults(sif, &signatures);
     }
     let mut digests = Digests::default();
     for task in &tasks {
@@ -166,16 +166,19 @@ fn is_about<F>(sif: &Sif<F>, signature: &Descriptor, task: Task, is_legacy: bool
     }
 }
 
-fn whole_image_faults<F>(sif: &Sif<F>) -> Vec<ImageFault> {
+fn whole_image_faults<F>(sif: &Sif<F>, signatures: &[(Descriptor, bool)]) -> Vec<ImageFault> {
     let groups = groups(sif);
+    let is_legacy = |id: u32| signatures.iter().any(|(signature, is_legacy)| signature.id == id && *is_legacy);
     let fault = |object: &Descriptor| match object.data_type {
         DataType::SIGNATURE => {
-            let is_there = match object.link() {
-                Link::Group(group) => groups.contains(&group),
-                Link::Object(id) => sif.object(id).is_some(),
-                Link::None => false,
-            };
-            (!is_there).then_some(ImageFault::CoversNothing { id: object.id })
+            let (id, covers_nothing) = (object.id, ImageFault::CoversNothing { id: object.id });
+            match object.link() {
+                Link::Group(group) => (!groups.contains(&group)).then_some(covers_nothing),
+                // Only those of old are of one object: any other one is judged with no group, and so never.
+                Link::Object(linked) if is_legacy(id) => sif.object(linked).is_none().then_some(covers_nothing),
+                Link::Object(_) => Some(ImageFault::WithoutGroup { id }),
+                Link::None => Some(covers_nothing),
+            }
         }
         _ => object.group().is_none().then_some(ImageFault::Ungrouped { id: object.id }),
     };

@@ -96,6 +96,17 @@ pub fn cases(image: &[u8]) -> Vec<Case> {
         }
     }
     cases.push(Case { name: "the groups' signatures exchanged".to_owned(), bytes: swapped });
+    // A third signature, which is linked to an object instead of a group: what it says is never looked at.
+    let mut added = [image, b"anything"].concat();
+    let first = TABLE + 4 * DESCRIPTOR_SIZE;
+    let mut descriptor = image[first..first + DESCRIPTOR_SIZE].to_vec();
+    descriptor[5] = 7;
+    descriptor[13..17].copy_from_slice(&3u32.to_le_bytes());
+    descriptor[17..25].copy_from_slice(&(image.len() as u64).to_le_bytes());
+    descriptor[25..33].copy_from_slice(&8u64.to_le_bytes());
+    descriptor[33..41].copy_from_slice(&8u64.to_le_bytes());
+    added[TABLE + 6 * DESCRIPTOR_SIZE..TABLE + 7 * DESCRIPTOR_SIZE].copy_from_slice(&descriptor);
+    cases.push(Case { name: "a signature of an object added".to_owned(), bytes: added });
     let mut removed = image.to_vec();
     removed[TABLE + 5 * DESCRIPTOR_SIZE..TABLE + 6 * DESCRIPTOR_SIZE].fill(0);
     cases.push(Case { name: "one signature removed".to_owned(), bytes: removed });
