@@ -248,8 +248,18 @@ fn include(report: &Report<'_>, header: &[HeaderEntry]) -> Vec<Spanned<String>> 
 }
 
 fn fingerprints(report: &mut Report<'_>, header: &[HeaderEntry]) -> Vec<String> {
-    let Some(list) = value(header, "fingerprints") else { return Vec::new() };
+    let Some(entry) = header.iter().find(|entry| entry.key == "fingerprints") else { return Vec::new() };
+    let list = Spanned::new(entry.value.clone(), entry.span);
     let mut found = Vec::new();
+    // Why an error: whoever writes the header, or gives it an argument's value, wants a check, and this would be none.
+    if list.value.split(',').all(|fingerprint| fingerprint.trim().is_empty()) {
+        report.push(
+            report
+                .error("SB017", entry.key_span, "`Fingerprints` names no key")
+                .label("has no fingerprint")
+                .help("name the keys that must have signed the base, or remove the line"),
+        );
+    }
     for fingerprint in list.value.split(',').map(str::trim).filter(|fingerprint| !fingerprint.is_empty()) {
         let bare: String = fingerprint.chars().filter(|character| !character.is_whitespace()).collect();
         if ![40, 64].contains(&bare.len()) || !bare.bytes().all(|byte| byte.is_ascii_hexdigit()) {
