@@ -5,6 +5,7 @@
 
 use crate::digest::Digest;
 use std::fmt;
+use std::net::Ipv6Addr;
 
 /// The registry of references that name none.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
@@ -106,6 +107,30 @@ impl std::str::FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Reference, ReferenceError> {
         Reference::parse(text)
+    }
+}
+
+/// The one spelling of a registry's host and port, for comparisons: lower case, no port 443, Docker Hub by its first name.
+///
+/// What is no host is only made lower case.
+pub fn canonical_registry(registry: &str) -> String {
+    let lower = registry.to_ascii_lowercase();
+    let (host, port) = match lower.rfind(':').filter(|at| !lower[*at..].contains(']')) {
+        Some(at) => match lower[at + 1..].parse::<u16>() {
+            Ok(port) => (&lower[..at], Some(port)),
+            Err(_) => return lower,
+        },
+        None => (lower.as_str(), None),
+    };
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host = match (address.and_then(|address| address.parse::<Ipv6Addr>().ok()), host) {
+        (Some(address), _) => format!("[{address}]"),
+        (None, "index.docker.io" | "registry-1.docker.io") => DEFAULT_REGISTRY.to_owned(),
+        (None, host) => host.to_owned(),
+    };
+    match port {
+        None | Some(443) => host,
+        Some(port) => format!("{host}:{port}"),
     }
 }
 
@@ -247,6 +272,25 @@ mod tests {
             Reference::parse("quay.io/Org/app").unwrap_err().to_string(),
             "\"quay.io/Org/app\" is not an image reference: the name \"Org/app\" must be lower case"
         );
+    }
+
+    #[test]
+    fn a_registry_has_one_canonical_spelling() {
+        for (written, canonical) in [
+            ("LOCALHOST:05000", "localhost:5000"),
+            ("GHCR.io", "ghcr.io"),
+            ("ghcr.io:443", "ghcr.io"),
+            ("ghcr.io:0443", "ghcr.io"),
+            ("ghcr.io:80", "ghcr.io:80"),
+            ("registry-1.docker.io", "docker.io"),
+            ("Index.Docker.IO:443", "docker.io"),
+            ("[0:0:0:0:0:0:0:1]:5000", "[::1]:5000"),
+            ("[::1]", "[::1]"),
+            ("host:*", "host:*"),
+        ] {
+            assert_eq!(canonical_registry(written), canonical, "{written}");
+            assert_eq!(canonical_registry(canonical), canonical, "{written}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! digests = ["sha256:…"]
 //! ```
 //!
+//! A source that has a digest is matched with it and without its tag (`docker://ghcr.io/org/app@sha256:…`): the tag decides nothing then.
 //! The first rule that names a source decides. A base must fulfil all that the rule asks: `signed-by` (all of these keys have
 //! signed everything in the SIF), `digests` (it is one of these), `by-digest` (the definition names the image by its digest).
 //! A rule that asks nothing accepts; `refuse` says why a source is not accepted.

@@ -1,5 +1,7 @@
 //! Patterns for sources: `*` is anything within one part of a path, `**` anything at all.
 
+use crate::oci::reference::canonical_registry;
+
 /// Longest pattern, in bytes.
 const LONGEST: usize = 1000;
 /// Agents that a source begins with.
@@ -16,6 +18,17 @@ pub const AGENTS: [&str; 11] = [
     "debootstrap",
     "scratch",
 ];
+
+/// Sources have registries in their one spelling; a rule may have another.
+fn canonical(text: &str) -> String {
+    match text.split_once("://") {
+        Some((agent, rest)) if matches!(agent, "docker" | "oras" | "library") || agent.contains('*') => {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            format!("{agent}://{}{path}", canonical_registry(host))
+        }
+        _ => text.to_owned(),
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Vec<Part>);
@@ -39,6 +52,7 @@ impl Pattern {
         if !agent.contains('*') && !AGENTS.contains(&agent) {
             return Err(format!("{text:?} begins with no agent; those are {}", AGENTS.join(", ")));
         }
+        let text = canonical(text);
         let mut parts = Vec::new();
         for byte in text.bytes() {
             match (byte, parts.last()) {

@@ -22,6 +22,14 @@ fn one_star_stays_within_a_part_and_two_do_not() {
 }
 
 #[test]
+fn a_rule_may_spell_a_registry_in_another_way() {
+    assert!(matches("docker://GHCR.io:443/org/**", "docker://ghcr.io/org/app:1"));
+    assert!(matches("oras://LOCALHOST:05000/*", "oras://localhost:5000/app"));
+    assert!(matches("docker://registry-1.docker.io/**", "docker://docker.io/library/debian:12"));
+    assert!(!matches("localimage:/A/B", "localimage:/a/b"));
+}
+
+#[test]
 fn the_first_rule_that_names_a_source_decides() {
     let text = format!(
         "default = \"refuse\"\n\n[[rule]]\nsource = [\"oras://host/open/**\", \"scratch:\"]\n\n\

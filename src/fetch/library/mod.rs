@@ -181,6 +181,11 @@ impl Settings {
         let scheme = if self.no_https { "http" } else { "https" };
         let text = if text.contains("://") { text.to_owned() } else { format!("{scheme}://{text}") };
         let mut url = parse_url(&text)?;
+        let strange = !url.username().is_empty() || url.password().is_some();
+        if strange || url.query().is_some() || url.fragment().is_some() {
+            let cause = "the address of a library has neither user, query (`?`) nor fragment (`#`)".to_owned();
+            return Err(FetchError::InvalidUrl { text, cause });
+        }
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
