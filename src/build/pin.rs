@@ -21,6 +21,7 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
     let mut pins = Pins::default();
     for stage in &definition.stages {
         let question = question(&stage.bootstrap, options.arch);
+        trust::check_source(definition, stage, options)?;
         let mut fresh = false;
         let base = match lock.recall(&question).or_else(|| pins.recall(&question)) {
             Some(base) => base.clone(),

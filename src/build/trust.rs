@@ -1,16 +1,18 @@
 //! Whether a base may be built from: what `Fingerprints:`, `--require-signed` and the policy files ask of it, checked when it is pinned,
 //! before anything of it is used.
 
-use super::pin::bring;
+use super::pin::{bring, oci_source};
 use super::{BuildError, Engine, Options};
 use crate::agent::docker::reference_of;
 use crate::agent::local;
 use crate::deb::DebianPin;
-use crate::definition::{Bootstrap, Definition, Stage};
+use crate::definition::{Bootstrap, Definition, FileBase, LibraryBase, Stage};
 use crate::digest::Digest;
 use crate::event::Event;
+use crate::fetch::http::Url;
+use crate::fetch::library::LibraryReference;
 use crate::keyrings::{Found, Origin, Places};
-use crate::oci::reference::Reference;
+use crate::oci::reference::{DEFAULT_REGISTRY, Reference, canonical_registry};
 use crate::openpgp::{Fingerprint, Issuer, Policy as KeyPolicy, PublicKey};
 use crate::pins::{BasePin, LocalKind};
 use crate::sif::reader::Sif;
@@ -58,17 +60,22 @@ pub fn check(
     let trust = &options.trust;
     let place = definition.place(stage.span);
     let untrusted = |cause: String| BuildError::Untrusted { place: place.clone(), cause };
-    let source = source_of(&stage.bootstrap, pin, &options.directory);
+    let source = source_of(&stage.bootstrap, Some(pin), &options.directory);
     let mut wanted = Vec::new();
     if let Some(list) = fingerprints(&stage.bootstrap).filter(|list| !list.is_empty()) {
-        let keys = list.iter().filter_map(|text| Fingerprint::parse(text)).collect();
+        let parse = |text: &String| {
+            Fingerprint::parse(text).ok_or_else(|| untrusted(format!("{text:?} is not a key's fingerprint")))
+        };
+        let keys = list.iter().map(parse).collect::<Result<_, _>>()?;
         wanted.push(Wanted { keys, by: "Fingerprints".to_owned() });
     }
+    let mut policy_names_keys = false;
     for policy in &trust.policies {
         let (demands, by) = policy.demands(&source);
         check_demands(&demands, &stage.bootstrap, pin, fresh)
             .map_err(|cause| untrusted(format!("{source} is refused by {by}: {cause}")))?;
         if !demands.signed_by.is_empty() {
+            policy_names_keys = true;
             wanted.push(Wanted { keys: demands.signed_by, by });
         }
     }
@@ -89,7 +96,8 @@ pub fn check(
             )));
         }
     }
-    if trust.require_signed && wanted.is_empty() && !signers.known {
+    // The header does not count: who wrote the definition would vouch for its base.
+    if trust.require_signed && !policy_names_keys && !signers.known {
         return Err(untrusted(format!(
             "{source} is not signed by a key in your keyrings, and --require-signed asks for one\n  found: {}\n  \
              `sifbuild key import` or `key pull` makes a key one that you trust",
@@ -100,14 +108,43 @@ pub fn check(
     Ok(())
 }
 
-fn check_demands(demands: &Demands, bootstrap: &Bootstrap, pin: &BasePin, fresh: bool) -> Result<(), String> {
+/// Refuses what the definition alone shows to be refused, before anybody is asked, or told who asks.
+pub fn check_source(definition: &Definition, stage: &Stage, options: &Options) -> Result<(), BuildError> {
+    if is_library_unknown(&stage.bootstrap) {
+        return Ok(());
+    }
+    let source = source_of(&stage.bootstrap, None, &options.directory);
+    for policy in &options.trust.policies {
+        let (demands, by) = policy.demands(&source);
+        check_source_demands(&demands, &stage.bootstrap).map_err(|cause| BuildError::Untrusted {
+            place: definition.place(stage.span),
+            cause: format!("{source} is refused by {by}: {cause}"),
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether only the configuration says which library is meant: then what it is called is known when it was pinned.
+fn is_library_unknown(bootstrap: &Bootstrap) -> bool {
+    match bootstrap {
+        Bootstrap::Library(base) => library_of(base).is_none(),
+        _ => false,
+    }
+}
+
+fn check_source_demands(demands: &Demands, bootstrap: &Bootstrap) -> Result<(), String> {
     if let Some(reason) = &demands.refused {
         return Err(reason.clone());
     }
-    let named = named_digest(bootstrap);
-    if demands.by_digest && named.is_none() {
+    if demands.by_digest && named_digest(bootstrap).is_none() {
         return Err("the definition must name it by its digest (…@sha256:…), and not by a tag".to_owned());
     }
+    Ok(())
+}
+
+fn check_demands(demands: &Demands, bootstrap: &Bootstrap, pin: &BasePin, fresh: bool) -> Result<(), String> {
+    check_source_demands(demands, bootstrap)?;
+    let named = named_digest(bootstrap);
     if demands.digests.is_empty() {
         return Ok(());
     }
@@ -137,33 +174,39 @@ fn check_demands(demands: &Demands, bootstrap: &Bootstrap, pin: &BasePin, fresh:
 }
 
 /// What a base is called in policy files: the agent, and what it reads in a form that has no second spelling.
-fn source_of(bootstrap: &Bootstrap, pin: &BasePin, directory: &Path) -> String {
-    let file = |agent: &str, path: &str| {
+fn source_of(bootstrap: &Bootstrap, pin: Option<&BasePin>, directory: &Path) -> String {
+    let file = |agent: &str, path: &Path| {
         let path = directory.join(path);
         format!("{agent}:{}", fs::canonicalize(&path).unwrap_or(path).display())
     };
     let registry = |agent: &str, reference: Option<Reference>, from: &str| match reference {
-        Some(reference) => format!("{agent}://{}", Reference { digest: None, ..reference }),
+        Some(reference) => {
+            let registry = canonical_host(&reference.registry);
+            let repository = match reference.repository.contains('/') || registry != DEFAULT_REGISTRY {
+                true => reference.repository.clone(),
+                false => format!("library/{}", reference.repository),
+            };
+            // The tag beside a digest decides nothing: anything may be written there.
+            let tag = reference.tag.clone().filter(|_| reference.digest.is_none());
+            format!("{agent}://{}", Reference { registry, repository, tag, digest: reference.digest })
+        }
         None => format!("{agent}://{from}"),
     };
-    // Of an archive or a layout, only the path: what stands behind the colon is a tag in it.
-    let before_tag = |from: &str| from.split(':').next().unwrap_or_default().to_owned();
+    // Of an archive or a layout, only the path: what stands behind it is a tag in it.
+    let image = |agent: &str, base: &FileBase| file(agent, &oci_source(bootstrap, base).place);
     match bootstrap {
         Bootstrap::Docker(base) => registry("docker", reference_of(base).ok(), &base.from.value),
         Bootstrap::Oras(base) => {
             registry("oras", Reference::parse(base.from.value.trim()).ok(), base.from.value.trim())
         }
         Bootstrap::Library(base) => match pin {
-            BasePin::Library { reference, url, .. } => {
-                let host = url.split("://").last().unwrap_or_default().trim_end_matches('/');
-                format!("library://{host}/{reference}")
-            }
-            _ => format!("library://{}", base.from.value.trim()),
+            Some(BasePin::Library { reference, url, .. }) => library_name(url, reference),
+            _ => library_of(base).unwrap_or_else(|| format!("library://{}", base.from.value.trim())),
         },
-        Bootstrap::Localimage(base) => file("localimage", &base.from.value),
-        Bootstrap::Oci(base) => file("oci", &before_tag(base.from.value.trim())),
-        Bootstrap::OciArchive(base) => file("oci-archive", &before_tag(base.from.value.trim())),
-        Bootstrap::DockerArchive(base) => file("docker-archive", &before_tag(base.from.value.trim())),
+        Bootstrap::Localimage(base) => file("localimage", Path::new(&base.from.value)),
+        Bootstrap::Oci(base) => image("oci", base),
+        Bootstrap::OciArchive(base) => image("oci-archive", base),
+        Bootstrap::DockerArchive(base) => image("docker-archive", base),
         Bootstrap::DockerDaemon(base) => format!("docker-daemon:{}", base.from.value.trim()),
         Bootstrap::Scratch => "scratch:".to_owned(),
         Bootstrap::Busybox { mirror_url } => format!("busybox:{}", mirror_url.value),
@@ -173,6 +216,33 @@ fn source_of(bootstrap: &Bootstrap, pin: &BasePin, directory: &Path) -> String {
         }
         Bootstrap::Absent(agent) => format!("{}:", agent.value),
     }
+}
+
+/// Also addresses of numbers that are written in other ways.
+fn canonical_host(registry: &str) -> String {
+    let parsed = Url::parse(&format!("https://{registry}/")).ok();
+    let host = parsed.as_ref().and_then(|url| {
+        let host = url.host_str()?;
+        Some(url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+    });
+    canonical_registry(host.as_deref().unwrap_or(registry))
+}
+
+/// The image in the library at `url`, whose host, port and path count.
+fn library_name(url: &str, reference: &str) -> String {
+    let Ok(parsed) = Url::parse(url) else { return format!("library://{url}/{reference}") };
+    let host = parsed.host_str().unwrap_or_default();
+    let host = parsed.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
+    let path = parsed.path().trim_end_matches('/');
+    format!("library://{}{path}/{reference}", canonical_registry(&host))
+}
+
+/// The same of a definition that names the library.
+fn library_of(base: &LibraryBase) -> Option<String> {
+    let reference = LibraryReference::parse(base.from.value.trim()).ok()?;
+    let address = base.library.as_deref().or(reference.host.as_deref())?;
+    let url = if address.contains("://") { address.to_owned() } else { format!("https://{address}") };
+    Some(library_name(&url, &reference.to_string()))
 }
 
 /// The digest in the definition's own reference.

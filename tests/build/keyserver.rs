@@ -147,4 +147,9 @@ fn a_key_of_a_keyserver_counts_where_its_fingerprint_is_named_and_not_as_known()
     let bare = "Bootstrap: localimage\nFrom: base.sif\n";
     let told = place.fail("third.sif", bare, &["--keysdir", "other", "--require-signed"]);
     assert!(told.code == Some(8) && told.text.contains("not signed by a key in your keyrings"), "{}", told.text);
+    // The definition's author does not vouch for its base; a policy does.
+    let told = place.fail("third.sif", &definition, &["--keysdir", "other", "--require-signed"]);
+    assert!(told.code == Some(8) && told.text.contains("not signed by a key in your keyrings"), "{}", told.text);
+    place.write("site.policy", format!("[[rule]]\nsource = \"localimage:**\"\nsigned-by = [\"{ann}\"]\n"));
+    place.build("third.sif", bare, &["--keysdir", "other", "--require-signed", "--policy", "site.policy"]);
 }

@@ -3,6 +3,7 @@
 use super::place::{Outcome, Place};
 use super::server::{Registry, copy_image};
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 
 /// The exit code that nothing else has.
@@ -249,4 +250,61 @@ fn a_digest_pin_and_a_signature_hold_for_what_comes_from_a_registry() {
     place.succeed(&["push", "--no-https", "base.sif", &format!("oras://{host}/org/base:1")]);
     let done = oras(&["--require-signed"]);
     assert_eq!(done.code, Some(0), "{}", done.text);
+}
+
+#[test]
+fn what_a_policy_refuses_by_its_name_is_not_asked_for_in_any_spelling() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    listener.set_nonblocking(true).unwrap();
+    place.write(
+        "site.policy",
+        format!(
+            "[[rule]]\nsource = \"docker://localhost:{port}/org/app:good\"\n\n\
+             [[rule]]\nsource = [\"*://LocalHost:{port}/**\", \"docker://localhost:0{port}/**\"]\nrefuse = \"not here\"\n"
+        ),
+    );
+    let sum = format!("sha256:{}", "0".repeat(64));
+    for definition in [
+        format!("Bootstrap: docker\nFrom: localhost:{port}/org/app:1\n"),
+        format!("Bootstrap: docker\nFrom: LOCALHOST:{port}/org/app:1\n"),
+        format!("Bootstrap: docker\nFrom: localhost:0{port}/org/app:1\n"),
+        format!("Bootstrap: docker\nFrom: localhost:{port}/org/app:good@{sum}\n"),
+    ] {
+        let told = place.fail("next.sif", &definition, &["--no-https", "--policy", "site.policy"]);
+        assert_stopped(&place, &told, &["not here", &format!("docker://localhost:{port}/org/app")]);
+    }
+    let asked = listener.accept();
+    assert!(asked.is_err(), "the refused registry was asked: {asked:?}");
+}
+
+#[test]
+fn a_library_has_one_spelling_and_its_address_nothing_besides() {
+    let place = Place::new();
+    let policy = "[[rule]]\nsource = \"library://127.0.0.1:9/**\"\nrefuse = \"not here\"\n";
+    place.write("site.policy", policy);
+    let build = |address: &str, flags: &[&str]| {
+        let definition = format!("Bootstrap: library\nFrom: a/b/c:1\nLibrary: {address}\n");
+        place.fail("next.sif", &definition, flags)
+    };
+    for address in ["http://127.0.0.1:9", "http://x@127.0.0.1:9/", "http://127.0.0.1:9?y", "http://127.1:09#y"] {
+        assert_stopped(&place, &build(address, &["--policy", "site.policy"]), &["not here"]);
+    }
+    for address in ["http://x:y@127.0.0.1:9/", "http://127.0.0.1:9?y", "http://127.0.0.1:9/#y"] {
+        let told = build(address, &[]);
+        assert!(told.text.contains("neither user, query"), "{}", told.text);
+    }
+}
+
+#[test]
+fn an_archive_is_called_by_the_path_that_is_read() {
+    let place = Place::new();
+    fs::copy(place.file("base.tar"), place.file("base.tar:evil")).unwrap();
+    let directory = fs::canonicalize(place.file("")).unwrap();
+    let rule = format!("default = \"refuse\"\n[[rule]]\nsource = \"oci-archive:{}/base.tar\"\n", directory.display());
+    place.write("site.policy", rule);
+    place.build("good.sif", "Bootstrap: oci-archive\nFrom: base.tar\n", &["--policy", "site.policy"]);
+    let told = place.fail("next.sif", "Bootstrap: oci-archive\nFrom: base.tar:evil\n", &["--policy", "site.policy"]);
+    assert_stopped(&place, &told, &["base.tar:evil is refused", "no rule names this source"]);
 }
