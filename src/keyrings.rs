@@ -14,7 +14,7 @@ use crate::disk::{self, AtomicFile};
 use crate::openpgp::keyring::MAXIMUM_KEYRING;
 use crate::openpgp::{Fingerprint, Issuer, Keyring, KeyringError, PublicKey, SecretKeyring};
 use nix::fcntl::{Flock, FlockArg};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
@@ -22,6 +22,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// Keys that keyservers are asked for at once: who writes an image decides how many its signatures name.
+const MAXIMUM_ASKED: usize = 16;
 const PUBLIC: &str = "pgp-public";
 const SECRET: &str = "pgp-secret";
 const GLOBAL: &str = "global-pgp-public";
@@ -120,7 +122,7 @@ impl Places {
     }
 
     /// Looks the named keys up: in everybody's keyring, in the user's, and those that are in neither, where `ask` is given, on a
-    /// keyserver. Keys of keyservers are not kept. A key that is in both keyrings is revoked when one of them says so.
+    /// keyserver, no more than 16. Keys of keyservers are not kept. A key that is in both keyrings is revoked when one of them says so.
     pub fn gather(&self, issuers: &[Issuer], ask: Option<Ask<'_>>) -> Result<Found, Error> {
         let mut found = Found::default();
         for (keyring, origin) in [(self.global()?, Origin::Global), (self.public()?, Origin::Local)] {
@@ -129,10 +131,18 @@ impl Places {
             }
         }
         let Some(ask) = ask else { return Ok(found) };
+        let mut asked = BTreeSet::new();
         for issuer in issuers {
+            // A key may be named by its fingerprint and by its id.
+            let Some(id) = issuer.key_id().filter(|id| !asked.contains(id)) else { continue };
             if found.keyring.keys().any(|key| key.is_named_by(issuer)) {
                 continue;
             }
+            if asked.len() == MAXIMUM_ASKED {
+                found.faults.push(format!("the signatures name more than {MAXIMUM_ASKED} unknown keys; the others are not asked for"));
+                break;
+            }
+            asked.insert(id);
             match ask(issuer) {
                 // A server may answer with whatever it likes.
                 Ok(keys) => keys
@@ -318,6 +328,24 @@ mod tests {
         assert_eq!(origins, [Origin::Global, Origin::Local, Origin::Remote]);
         assert_eq!(asked.into_inner(), issuers[2..]);
         assert_eq!(places.gather(&issuers, None).unwrap().keyring.keys().count(), 2);
+    }
+
+    #[test]
+    fn keyservers_are_asked_for_few_keys_and_for_none_twice() {
+        let places = places(Path::new("/nonexistent"));
+        let fingerprints = (0..100u8).map(|number| Fingerprint::from_bytes(&[number; 20]));
+        let issuers: Vec<Issuer> = fingerprints
+            .flat_map(|fingerprint| [Issuer::KeyId(fingerprint.key_id()), Issuer::Fingerprint(fingerprint)])
+            .chain([Issuer::Unnamed])
+            .collect();
+        let asked = std::cell::RefCell::new(BTreeSet::new());
+        let ask = |issuer: &Issuer| {
+            assert!(asked.borrow_mut().insert(issuer.key_id()));
+            Ok(Vec::new())
+        };
+        let found = places.gather(&issuers, Some(&ask)).unwrap();
+        assert_eq!(asked.borrow().len(), 16);
+        assert!(matches!(found.faults.as_slice(), [fault] if fault.contains("more than 16")));
     }
 
     #[test]

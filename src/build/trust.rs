@@ -310,7 +310,7 @@ fn of_sif(
     let pinned: local::Pinned = engine.digests.open(path, digest).map_err(|error| fault(error.to_string()))?;
     let file = pinned.file.try_clone().map_err(|error| fault(error.to_string()))?;
     let mut sif = Sif::read(file).map_err(|error| fault(format!("{source}: {error}")))?;
-    let named = issuers(&mut sif).map_err(|error| fault(format!("{source}: {error}")))?;
+    let named = issuers(&mut sif, Scope::Groups, false).map_err(|error| fault(format!("{source}: {error}")))?;
     let ask = engine.ask.filter(|_| !options.offline);
     let found = options.trust.places.gather(&named, ask).map_err(|error| fault(error.to_string()))?;
     let material = Material {

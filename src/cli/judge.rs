@@ -111,7 +111,7 @@ impl<'a> Judge<'a> {
     fn verify(&self, path: &Path) -> Result<(Report, Found), String> {
         let file = File::open(path).map_err(|error| error.to_string())?;
         let mut sif = Sif::read(file).map_err(|error| error.to_string())?;
-        let named = issuers(&mut sif).map_err(|error| error.to_string())?;
+        let named = issuers(&mut sif, Scope::Groups, false).map_err(|error| error.to_string())?;
         let asker = Asker::new(None, self.terminal);
         let found = self.trust.places.gather(&named, Some(&|issuer| asker.ask(issuer)));
         let found = found.map_err(|error| error.to_string())?;

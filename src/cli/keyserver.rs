@@ -10,7 +10,7 @@ use crate::fetch::keyserver::remote::{MAXIMUM_SIZE, Remote};
 use crate::fetch::keyserver::{Keyserver, KeyserverError, Keyservers};
 use crate::keyrings::CONFIGURATIONS;
 use crate::openpgp::{Issuer, PublicKey, Selector};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -55,7 +55,8 @@ pub fn client() -> Result<Client, Stop> {
 pub struct Asker<'a> {
     url: Option<&'a str>,
     observer: &'a dyn Observer,
-    ready: OnceCell<(Client, Vec<Keyserver>)>,
+    /// The servers that have not failed.
+    ready: OnceCell<(Client, RefCell<Vec<Keyserver>>)>,
 }
 
 impl<'a> Asker<'a> {
@@ -71,10 +72,18 @@ impl<'a> Asker<'a> {
         };
         if self.ready.get().is_none() {
             let servers = servers(self.url, self.observer).map_err(|stop| stop.text)?;
-            let _ = self.ready.set((client().map_err(|stop| stop.text)?, servers));
+            if servers.is_empty() {
+                return Err(KeyserverError::None.to_string());
+            }
+            let _ = self.ready.set((client().map_err(|stop| stop.text)?, RefCell::new(servers)));
         }
         let (fetch, servers) = self.ready.get().expect("was set just now");
-        Keyservers { fetch, servers: servers.clone() }.lookup(&wanted).map_err(|error| error.to_string())
+        let mut keyservers = Keyservers { fetch, servers: servers.take() };
+        let is_over = keyservers.servers.is_empty();
+        let answer = keyservers.lookup(&wanted).map_err(|error| error.to_string());
+        servers.replace(keyservers.servers);
+        // Each one's failure was told when it failed.
+        if is_over { Ok(Vec::new()) } else { answer }
     }
 }
 

@@ -128,7 +128,8 @@ fn check(arguments: &VerifyArguments, terminal: &Terminal) -> Result<(), Stop> {
     let mut found = Found::default();
     if keys.is_empty() {
         terminal.observe(Event::Info("Verifying image with PGP key material".to_owned()));
-        let named = issuers(&mut sif).map_err(|error| unreadable(error.to_string()))?;
+        let named = issuers(&mut sif, arguments.scope(), arguments.legacy_insecure);
+        let named = named.map_err(|error| unreadable(error.to_string()))?;
         found = gather(arguments, &named, terminal)?;
         for fault in &found.faults {
             terminal.observe(Event::Warning(fault.clone()));

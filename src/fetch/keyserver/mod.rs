@@ -162,18 +162,25 @@ impl Keyservers<'_> {
         fetch_from(self.fetch, self.first()?, wanted)
     }
 
-    /// A key that a signature names, from the first server that has it.
-    pub fn lookup(&self, wanted: &Selector) -> Result<Vec<PublicKey>, KeyserverError> {
-        let mut failure = None;
-        for server in &self.servers {
-            match fetch_from(self.fetch, server, wanted) {
+    /// A key that a signature names, from the first server that has it. A server that cannot be reached is asked no more.
+    pub fn lookup(&mut self, wanted: &Selector) -> Result<Vec<PublicKey>, KeyserverError> {
+        let (mut failure, mut at) = (None, 0);
+        let servers = self.servers.iter().map(Keyserver::name).collect::<Vec<_>>().join(", ");
+        while let Some(server) = self.servers.get(at) {
+            let error = match fetch_from(self.fetch, server, wanted) {
                 Ok(keys) => return Ok(keys),
-                // A server that is in trouble is told before one that has nothing.
-                Err(error) if failure.as_ref().is_none_or(KeyserverError::is_absence) => failure = Some(error),
-                Err(_) => {}
+                Err(error) => error,
+            };
+            if matches!(error, KeyserverError::Fetch(_)) {
+                self.servers.remove(at);
+            } else {
+                at += 1;
+            }
+            // A server that is in trouble is told before one that has nothing.
+            if failure.as_ref().is_none_or(KeyserverError::is_absence) {
+                failure = Some(error);
             }
         }
-        let servers = self.servers.iter().map(Keyserver::name).collect::<Vec<_>>().join(", ");
         match failure {
             Some(KeyserverError::NotFound { wanted, .. }) => Err(KeyserverError::NotFound { wanted, servers }),
             Some(error) => Err(error),

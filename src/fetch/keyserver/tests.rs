@@ -71,6 +71,17 @@ fn a_key_without_a_user_id_is_told_from_one_that_is_absent() {
 }
 
 #[test]
+fn a_server_that_cannot_be_reached_is_asked_no_more() {
+    let full = FakeServer::start(|_, _| Answer::new(200, KEY.to_armor()));
+    let client = client();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut asked = servers(&client, &[&format!("http://{gone}/"), full.url("/").as_str()]);
+    assert_eq!(asked.lookup(&wanted()).unwrap().len(), 1);
+    assert_eq!(asked.servers.len(), 1);
+    assert_eq!(asked.lookup(&wanted()).unwrap().len(), 1);
+}
+
+#[test]
 fn a_signature_s_key_is_looked_for_at_each_server() {
     let absent = FakeServer::start(|_, _| Answer::new(404, ""));
     let broken = FakeServer::start(|_, _| Answer::new(500, "<html>").header("Content-Type", "text/html"));

@@ -204,8 +204,13 @@ fn all_signers_of_all_groups_are_named() {
 #[test]
 fn issuers_are_given_once() {
     let both = signed_by(&OTHER, signed(), Scope::Groups);
-    let named = issuers(&mut Sif::read(Cursor::new(&both)).unwrap()).unwrap();
+    let named = issuers(&mut Sif::read(Cursor::new(&both)).unwrap(), Scope::Groups, false).unwrap();
     assert_eq!(named.len(), 2);
+    // Nobody is asked about signatures that are not judged.
+    let some = signed_by(&OTHER, signed(), Scope::Group(1));
+    let named_for = |scope, legacy| issuers(&mut Sif::read(Cursor::new(&some)).unwrap(), scope, legacy).unwrap().len();
+    assert_eq!((named_for(Scope::Group(1), false), named_for(Scope::Group(2), false)), (2, 1));
+    assert_eq!(named_for(Scope::Groups, true), 0);
     assert!(named.iter().any(|issuer| KEY.public().is_named_by(issuer)));
 }
 
@@ -381,7 +386,7 @@ fn huge_and_countless_signatures_are_refused() {
     }
     let bytes = writer.finish().unwrap().into_inner();
     assert!(matches!(judge(&bytes, Scope::Groups), Err(VerifyError::TooMany { count: 4000 })));
-    assert!(matches!(issuers(&mut Sif::read(Cursor::new(&bytes)).unwrap()), Err(VerifyError::TooMany { count: 4000 })));
+    assert!(matches!(issuers(&mut Sif::read(Cursor::new(&bytes)).unwrap(), Scope::Groups, false), Err(VerifyError::TooMany { count: 4000 })));
     const { assert!(4000 > MAXIMUM_SIGNATURES) };
 }
 

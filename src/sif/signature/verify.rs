@@ -81,12 +81,14 @@ pub fn verify<F: Read + Seek>(sif: &mut Sif<F>, scope: Scope, material: &Materia
     Ok(report)
 }
 
-/// Whom the OpenPGP signatures of an image name, each once, so that their keys can be looked up. Those that cannot be read are left out:
-/// [`verify`] tells of them.
-pub fn issuers<F: Read + Seek>(sif: &mut Sif<F>) -> Result<Vec<Issuer>, VerifyError> {
+/// Whom the OpenPGP signatures that [`verify`] judges name, each once, so that their keys can be looked up. Those that cannot be read are
+/// left out: it tells of them.
+pub fn issuers<F: Read + Seek>(sif: &mut Sif<F>, scope: Scope, legacy: bool) -> Result<Vec<Issuer>, VerifyError> {
+    let tasks = tasks(sif, scope, legacy)?;
     let mut named = BTreeSet::new();
-    for (descriptor, _) in signatures(sif)? {
-        if descriptor.size as u64 > MAXIMUM_SIGNATURE {
+    for (descriptor, is_legacy) in signatures(sif)? {
+        let is_judged = is_legacy == legacy && tasks.iter().any(|task| is_about(sif, &descriptor, *task, is_legacy));
+        if !is_judged || descriptor.size as u64 > MAXIMUM_SIGNATURE {
             continue;
         }
         if let Ok(message) = cleartext(&sif.contents(&descriptor, MAXIMUM_SIGNATURE)?) {

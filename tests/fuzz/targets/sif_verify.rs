@@ -16,7 +16,7 @@ static KEYRING: LazyLock<Keyring> = LazyLock::new(|| {
 
 fuzz_target!(|data: &[u8]| {
     let Ok(mut sif) = Sif::read(Cursor::new(data)) else { return };
-    let _ = issuers(&mut sif);
+    let _ = issuers(&mut sif, Scope::Groups, false);
     for (scope, legacy) in [(Scope::Groups, false), (Scope::Groups, true), (Scope::EachObject, true), (Scope::Object(1), false)] {
         let material = Material { keyring: Some(&KEYRING), policy: Policy::at(1_800_000_000), keys: &[], legacy };
         let Ok(report) = verify(&mut sif, scope, &material) else { continue };
