@@ -139,7 +139,9 @@ impl Places {
                 continue;
             }
             if asked.len() == MAXIMUM_ASKED {
-                found.faults.push(format!("the signatures name more than {MAXIMUM_ASKED} unknown keys; the others are not asked for"));
+                found.faults.push(format!(
+                    "the signatures name more than {MAXIMUM_ASKED} unknown keys; the others are not asked for"
+                ));
                 break;
             }
             asked.insert(id);

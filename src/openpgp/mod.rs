@@ -24,5 +24,5 @@ pub use cleartext::{Cleartext, CleartextError};
 pub use generate::{Algorithm, NewKey};
 pub use key::{Fingerprint, Issuer, KeyId, PublicKey, Revocation, Selector};
 pub use keyring::{Keyring, KeyringError, SelectError};
-pub use policy::{Cause, Policy, Refusal, Verified, Warning, WeakSelfSignatures};
+pub use policy::{Cause, Judge, Policy, Refusal, Verified, Warning, WeakSelfSignatures};
 pub use secret::{Passphrase, SecretError, SecretKey, SecretKeyring, SigningKey};

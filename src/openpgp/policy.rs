@@ -17,6 +17,7 @@ use pgp::composed::{Deserializable, DetachedSignature, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType, SubpacketData};
 use pgp::types::{KeyDetails, PublicParams, Tag};
+use std::collections::BTreeMap;
 
 /// Clocks that are off by less than this many seconds do not make a signature come from the future.
 const CLOCK_TOLERANCE: i64 = 24 * 3600;
@@ -140,75 +141,12 @@ impl Policy {
         signed: &[u8],
         block: &[u8],
     ) -> Result<Vec<Result<Verified, Refusal>>, BlockError> {
-        let judged = signatures(block)?.into_iter().map(|signature| {
-            self.check(keyring, &signature, signed).map_err(|cause| Refusal { issuer: Issuer::of(&signature), cause })
-        });
-        Ok(judged.collect())
+        Judge::new(*self, keyring).judge(signed, block)
     }
 
     /// Whether the primary key holds now, and what it says of itself.
     pub fn check_key(&self, key: &PublicKey) -> Result<Standing, Cause> {
         self.check_primary(key, &mut Budget::new())
-    }
-
-    fn check(&self, keyring: &Keyring, signature: &Signature, signed: &[u8]) -> Result<Verified, Cause> {
-        if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
-            return Err(Cause::WrongType);
-        }
-        if !is_strong(signature) {
-            return Err(Cause::WeakDigest);
-        }
-        if has_critical_notation(signature) {
-            return Err(Cause::UnknownNotation);
-        }
-        let made = created(signature).ok_or(Cause::BadSignature)?;
-        if made > self.now + CLOCK_TOLERANCE {
-            return Err(Cause::FromTheFuture);
-        }
-        if lifetime(signature.signature_expiration_time()).is_some_and(|life| made + life < self.now) {
-            return Err(Cause::SignatureExpired);
-        }
-        let mut verdict = Cause::UnknownKey;
-        for key in keyring.keys() {
-            match self.check_with(key, signature, signed, made) {
-                Ok(verified) => return Ok(verified),
-                Err(Cause::UnknownKey) => {}
-                Err(cause) => verdict = cause,
-            }
-        }
-        Err(verdict)
-    }
-
-    fn check_with(&self, key: &PublicKey, signature: &Signature, signed: &[u8], made: i64) -> Result<Verified, Cause> {
-        let mut budget = Budget::new();
-        let inner = &key.inner;
-        let verified = |standing: Standing, signer: Fingerprint, warnings: Vec<Warning>| Verified {
-            fingerprint: key.fingerprint(),
-            signer,
-            user_ids: standing.user_ids,
-            made_at: made,
-            warnings: standing.warnings.into_iter().chain(warnings).collect(),
-        };
-        if names(signature, &inner.primary_key) {
-            signature.verify(&inner.primary_key, signed).map_err(|_| Cause::BadSignature)?;
-            let standing = self.check_primary(key, &mut budget)?;
-            check_birth(&inner.primary_key, made)?;
-            return match standing.can_sign {
-                true => Ok(verified(standing, key.fingerprint(), Vec::new())),
-                false => Err(Cause::NotForSigning),
-            };
-        }
-        for subkey in &inner.public_subkeys {
-            if names(signature, &subkey.key) {
-                signature.verify(&subkey.key, signed).map_err(|_| Cause::BadSignature)?;
-                let standing = self.check_primary(key, &mut budget)?;
-                check_birth(&inner.primary_key, made)?;
-                check_birth(&subkey.key, made)?;
-                let warnings = self.check_subkey(key, subkey, &mut budget)?;
-                return Ok(verified(standing, Fingerprint::of(&subkey.key), warnings));
-            }
-        }
-        Err(Cause::UnknownKey)
     }
 
     fn check_primary(&self, key: &PublicKey, budget: &mut Budget) -> Result<Standing, Cause> {
@@ -323,8 +261,119 @@ impl Policy {
     }
 }
 
+/// The policy over many blocks of signatures. What a key says of itself is computed once, however many signatures it made.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    policy: Policy,
+    keyring: &'a Keyring,
+    /// By the key's place in the keyring.
+    standings: BTreeMap<usize, Result<Standing, Cause>>,
+    /// By the key's place, and the subkey's in the key.
+    bindings: BTreeMap<(usize, usize), Result<Vec<Warning>, Cause>>,
+}
+
+impl<'a> Judge<'a> {
+    pub fn new(policy: Policy, keyring: &'a Keyring) -> Judge<'a> {
+        Judge { policy, keyring, standings: BTreeMap::new(), bindings: BTreeMap::new() }
+    }
+
+    /// As [`Policy::judge`].
+    pub fn judge(&mut self, signed: &[u8], block: &[u8]) -> Result<Vec<Result<Verified, Refusal>>, BlockError> {
+        let judged = signatures(block)?.into_iter().map(|signature| {
+            self.check(&signature, signed).map_err(|cause| Refusal { issuer: Issuer::of(&signature), cause })
+        });
+        Ok(judged.collect())
+    }
+
+    fn check(&mut self, signature: &Signature, signed: &[u8]) -> Result<Verified, Cause> {
+        if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
+            return Err(Cause::WrongType);
+        }
+        if !is_strong(signature) {
+            return Err(Cause::WeakDigest);
+        }
+        if has_critical_notation(signature) {
+            return Err(Cause::UnknownNotation);
+        }
+        let made = created(signature).ok_or(Cause::BadSignature)?;
+        if made > self.policy.now + CLOCK_TOLERANCE {
+            return Err(Cause::FromTheFuture);
+        }
+        if lifetime(signature.signature_expiration_time()).is_some_and(|life| made + life < self.policy.now) {
+            return Err(Cause::SignatureExpired);
+        }
+        let mut verdict = Cause::UnknownKey;
+        for (place, key) in self.keyring.keys().enumerate() {
+            match self.check_with(place, key, signature, signed, made) {
+                Ok(verified) => return Ok(verified),
+                Err(Cause::UnknownKey) => {}
+                Err(cause) => verdict = cause,
+            }
+        }
+        Err(verdict)
+    }
+
+    fn check_with(
+        &mut self,
+        place: usize,
+        key: &PublicKey,
+        signature: &Signature,
+        signed: &[u8],
+        made: i64,
+    ) -> Result<Verified, Cause> {
+        let inner = &key.inner;
+        let verified = |standing: Standing, signer: Fingerprint, warnings: Vec<Warning>| Verified {
+            fingerprint: key.fingerprint(),
+            signer,
+            user_ids: standing.user_ids,
+            made_at: made,
+            warnings: standing.warnings.into_iter().chain(warnings).collect(),
+        };
+        if names(signature, &inner.primary_key) {
+            signature.verify(&inner.primary_key, signed).map_err(|_| Cause::BadSignature)?;
+            let standing = self.standing(place, key)?;
+            check_birth(&inner.primary_key, made)?;
+            return match standing.can_sign {
+                true => Ok(verified(standing, key.fingerprint(), Vec::new())),
+                false => Err(Cause::NotForSigning),
+            };
+        }
+        for (index, subkey) in inner.public_subkeys.iter().enumerate() {
+            if names(signature, &subkey.key) {
+                signature.verify(&subkey.key, signed).map_err(|_| Cause::BadSignature)?;
+                let standing = self.standing(place, key)?;
+                check_birth(&inner.primary_key, made)?;
+                check_birth(&subkey.key, made)?;
+                let warnings = self.binding((place, index), key, subkey)?;
+                return Ok(verified(standing, Fingerprint::of(&subkey.key), warnings));
+            }
+        }
+        Err(Cause::UnknownKey)
+    }
+
+    fn standing(&mut self, place: usize, key: &PublicKey) -> Result<Standing, Cause> {
+        self.standings.entry(place).or_insert_with(|| self.policy.check_key(key)).clone()
+    }
+
+    fn binding(
+        &mut self,
+        place: (usize, usize),
+        key: &PublicKey,
+        subkey: &SignedPublicSubKey,
+    ) -> Result<Vec<Warning>, Cause> {
+        let computed = || self.policy.check_subkey(key, subkey, &mut Budget::new());
+        self.bindings.entry(place).or_insert_with(computed).clone()
+    }
+}
+
 /// Computations that one key may cost.
 pub(super) struct Budget(usize);
+
+#[cfg(test)]
+thread_local! {
+    /// Computations of this test.
+    pub(super) static SPENT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
 
 impl Budget {
     pub fn new() -> Budget {
@@ -333,6 +382,8 @@ impl Budget {
 
     fn spend(&mut self) -> Result<(), Cause> {
         self.0 = self.0.checked_sub(1).ok_or(Cause::Flooded)?;
+        #[cfg(test)]
+        SPENT.with(|spent| spent.set(spent.get() + 1));
         Ok(())
     }
 }

@@ -520,6 +520,20 @@ fn user_ids_have_one_form() {
 }
 
 #[test]
+fn what_a_key_says_of_itself_is_computed_once() {
+    let mut key = KEY.clone();
+    let user = key.details.users[0].clone();
+    key.details.users.extend(std::iter::repeat_n(user, 9));
+    let keyring = ring(&[&key]);
+    let mut judge = Judge::new(Policy::at(now()), &keyring);
+    let block = sign(&KEY, HashAlgorithm::Sha256, |_| {}).repeat(20);
+    for _ in 0..5 {
+        assert!(judge.judge(TEXT.as_bytes(), &block).unwrap().iter().all(Result::is_ok));
+    }
+    assert_eq!(policy::SPENT.get(), 10);
+}
+
+#[test]
 fn too_many_signatures_are_not_judged() {
     let signature = sign(&KEY, HashAlgorithm::Sha256, |_| {});
     let judged = |count| Policy::at(now()).judge(&ring(&[&KEY]), TEXT.as_bytes(), &signature.repeat(count));

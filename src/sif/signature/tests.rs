@@ -386,7 +386,10 @@ fn huge_and_countless_signatures_are_refused() {
     }
     let bytes = writer.finish().unwrap().into_inner();
     assert!(matches!(judge(&bytes, Scope::Groups), Err(VerifyError::TooMany { count: 4000 })));
-    assert!(matches!(issuers(&mut Sif::read(Cursor::new(&bytes)).unwrap(), Scope::Groups, false), Err(VerifyError::TooMany { count: 4000 })));
+    assert!(matches!(
+        issuers(&mut Sif::read(Cursor::new(&bytes)).unwrap(), Scope::Groups, false),
+        Err(VerifyError::TooMany { count: 4000 })
+    ));
     const { assert!(4000 > MAXIMUM_SIGNATURES) };
 }
 

@@ -10,7 +10,7 @@ use super::key::PublicKey;
 use super::legacy;
 use super::metadata::Metadata;
 use super::report::{Doubt, Fault, ImageFault, Report, SignatureReport, Signer, Task};
-use crate::openpgp::{Cleartext, Issuer, Keyring, Policy, policy};
+use crate::openpgp::{Cleartext, Issuer, Judge, Keyring, Policy, policy};
 use crate::sif::format::{DESCRIPTOR_SIZE, DataType, Descriptor, Extra, HEADER_SIZE, Link};
 use crate::sif::reader::{ReadError, Sif};
 use std::collections::BTreeSet;
@@ -58,12 +58,13 @@ pub fn verify<F: Read + Seek>(sif: &mut Sif<F>, scope: Scope, material: &Materia
         report.faults = whole_image_faults(sif, &signatures);
     }
     let mut digests = Digests::default();
+    let mut pgp = material.keyring.map(|keyring| Judge::new(material.policy, keyring));
     for task in &tasks {
         let mut found = false;
         for (descriptor, is_legacy) in &signatures {
             if *is_legacy == material.legacy && is_about(sif, descriptor, *task, *is_legacy) {
                 found = true;
-                report.signatures.push(judge(sif, descriptor, *task, material, &mut digests)?);
+                report.signatures.push(judge(sif, descriptor, *task, material, &mut pgp, &mut digests)?);
             }
         }
         if !found {
@@ -192,6 +193,7 @@ fn judge<F: Read + Seek>(
     descriptor: &Descriptor,
     task: Task,
     material: &Material<'_>,
+    pgp: &mut Option<Judge<'_>>,
     digests: &mut Digests,
 ) -> Result<SignatureReport, VerifyError> {
     let mut report = SignatureReport { id: descriptor.id, task, signer: None, covered: Vec::new(), fault: None };
@@ -201,7 +203,7 @@ fn judge<F: Read + Seek>(
         return Ok(report);
     }
     let bytes = sif.contents(descriptor, MAXIMUM_SIGNATURE)?;
-    match authenticate(&bytes, descriptor, material) {
+    match authenticate(&bytes, descriptor, material, pgp) {
         Ok((text, signer)) => {
             report.signer = Some(signer);
             let covered = &mut report.covered;
@@ -216,7 +218,12 @@ fn judge<F: Read + Seek>(
 }
 
 /// The text of a signature that is good, and who made it.
-fn authenticate(bytes: &[u8], descriptor: &Descriptor, material: &Material<'_>) -> Result<(Vec<u8>, Signer), Fault> {
+fn authenticate(
+    bytes: &[u8],
+    descriptor: &Descriptor,
+    material: &Material<'_>,
+    pgp: &mut Option<Judge<'_>>,
+) -> Result<(Vec<u8>, Signer), Fault> {
     let Extra::Signature { hash_type, entity } = descriptor.extra() else { return Err(Fault::HashType) };
     let hash = Algorithm::of_descriptor(hash_type).ok_or(Fault::HashType)?;
     if let Some(envelope) = Envelope::parse(bytes) {
@@ -227,8 +234,8 @@ fn authenticate(bytes: &[u8], descriptor: &Descriptor, material: &Material<'_>) 
         return Ok((payload, Signer::Keys(signers.into_iter().map(|key| key.id().to_owned()).collect())));
     }
     let message = cleartext(bytes).map_err(Fault::Format)?;
-    let keyring = material.keyring.ok_or(Fault::NoKeyring)?;
-    let judged = material.policy.judge(keyring, &message.signed_bytes(), message.signature.as_bytes())?;
+    let pgp = pgp.as_mut().ok_or(Fault::NoKeyring)?;
+    let judged = pgp.judge(&message.signed_bytes(), message.signature.as_bytes())?;
     let mut signer = None;
     for verified in judged {
         let verified = verified?;
