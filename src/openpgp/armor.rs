@@ -6,6 +6,7 @@ use pgp::armor::{Dearmor, DearmorOptions};
 use std::io::Read as _;
 
 const BEGIN: &[u8] = b"-----BEGIN PGP ";
+const END: &[u8] = b"-----END PGP ";
 const LINE: usize = 64;
 
 /// What a block holds.
@@ -75,11 +76,19 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(decoded)
 }
 
-/// Each block with what follows it, up to the next.
+/// Each block, without the text between it and the next.
 fn blocks(bytes: &[u8]) -> Vec<&[u8]> {
     let starts = bytes.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN).map(|(at, _)| at);
     // Compat: gpg puts a colon before the revocation that it keeps ready, so that it is not used by accident.
     let starts: Vec<usize> = starts.filter(|at| *at == 0 || bytes[at - 1] != b':').collect();
     let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
-    starts.iter().zip(ends).map(|(start, end)| &bytes[*start..end]).collect()
+    starts.iter().zip(ends).map(|(start, end)| up_to_its_end(&bytes[*start..end])).collect()
+}
+
+fn up_to_its_end(block: &[u8]) -> &[u8] {
+    let find = |from: usize, wanted: &[u8]| {
+        let found = block[from..].windows(wanted.len()).position(|window| window == wanted)?;
+        Some(from + found + wanted.len())
+    };
+    find(0, END).and_then(|title| find(title, b"-----")).map_or(block, |end| &block[..end])
 }

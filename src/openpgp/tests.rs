@@ -479,7 +479,7 @@ fn nothing_of_a_damaged_secret_key_is_told() {
 #[test]
 fn armor_holds_public_and_secret_keys() {
     let key = new_key("x");
-    let text = format!("Hello\n{}\n{}", key.public().to_armor(), key.to_armor().as_str());
+    let text = format!("Hello\n{}\nand, kept: ready\n{}Bye\n", key.public().to_armor(), key.to_armor().as_str());
     let contents = Contents::read(text.as_bytes()).unwrap();
     assert_eq!(contents.public[0].to_bytes(), key.public().to_bytes());
     assert_eq!(contents.secret[0].to_bytes(), key.to_bytes());
