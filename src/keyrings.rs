@@ -221,7 +221,13 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Error> {
         return Err(Error::TooLarge { path: path.to_path_buf() });
     }
     let fault = |cause| Error::Write { path: path.to_path_buf(), cause };
-    let mut file = AtomicFile::create(path, 0o600)?;
+    // A keyring that lies elsewhere by a link stays there.
+    let target = match path.canonicalize() {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
+        Err(error) => return Err(fault(error)),
+    };
+    let mut file = AtomicFile::create(&target, 0o600)?;
     file.file_mut().write_all(bytes).map_err(fault)?;
     file.file().set_permissions(Permissions::from_mode(mode)).map_err(fault)?;
     file.commit(true)?;
@@ -348,6 +354,20 @@ mod tests {
         let found = places.gather(&issuers, Some(&ask)).unwrap();
         assert_eq!(asked.borrow().len(), 16);
         assert!(matches!(found.faults.as_slice(), [fault] if fault.contains("more than 16")));
+    }
+
+    #[test]
+    fn a_keyring_that_is_a_link_stays_one() {
+        let scratch = tempfile::tempdir().unwrap();
+        let places = places(scratch.path());
+        std::fs::create_dir_all(&places.directory).unwrap();
+        let target = scratch.path().join("elsewhere");
+        std::fs::write(&target, b"").unwrap();
+        std::os::unix::fs::symlink(&target, places.public_path()).unwrap();
+        let key = key();
+        places.change_public(false, |keyring| keyring.insert(key.public().clone())).unwrap();
+        assert!(places.public_path().is_symlink());
+        assert_eq!(std::fs::read(target).unwrap(), key.public().to_bytes());
     }
 
     #[test]
