@@ -301,7 +301,10 @@ fn certificates_have_the_same_verdict() {
 }
 
 /// Where we refuse what Apptainer accepts, and why; everywhere else the verdicts are the same.
-const STRICTER: &[(&str, &str)] = &[("signature's descriptor: id", "an id that is not its slot's")];
+const STRICTER: &[(&str, &str)] = &[
+    ("signature's descriptor: id", "an id that is not its slot's"),
+    ("a signature of an object added", "every signature found must hold"),
+];
 
 #[test]
 fn tampered_images_have_verdicts_beside_apptainers() {
