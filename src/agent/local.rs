@@ -146,19 +146,25 @@ impl Digests {
 }
 
 /// Kind and identity of an image: of a file the digest of its bytes, of a directory that of its names, metadata and sizes.
-///
-/// An encrypted image that does not open is refused here, before any work.
-pub fn pin(path: &Path, digests: &Digests, unlocking: Option<&Unlocking>) -> Result<(LocalKind, Digest), LocalError> {
+pub fn pin(path: &Path, digests: &Digests) -> Result<(LocalKind, Digest), LocalError> {
     let kind = recognise(path)?.ok_or_else(|| LocalError::Unknown(path.to_path_buf()))?;
-    if kind == LocalKind::Sif {
-        let file = File::open(path).map_err(|cause| LocalError::Read { path: path.to_path_buf(), cause })?;
-        open_sif(path, file, unlocking)?;
-    }
     let digest = match kind {
         LocalKind::Sandbox => digest_of_directory(&disk::scan(path, &ScanOptions::default())?),
         LocalKind::Squashfs | LocalKind::Sif => digests.of(path)?,
     };
     Ok((kind, digest))
+}
+
+/// Refuses a SIF whose root filesystem does not open, with the key if it needs one, before any work. For a base that was judged: of one that
+/// nobody vouches for, nothing is unwrapped.
+pub fn check_opens(
+    path: &Path,
+    pinned: &Digest,
+    digests: &Digests,
+    unlocking: Option<&Unlocking>,
+) -> Result<(), LocalError> {
+    let file = digests.open(path, pinned)?.file;
+    open_sif(path, file, unlocking).map(drop)
 }
 
 fn digest_of_directory(layer: &Layer) -> Digest {
@@ -289,7 +295,7 @@ mod tests {
         image(&at("other"), 2);
         symlink("good", at("base")).unwrap();
         let digests = Digests::default();
-        let (kind, digest) = pin(&at("base"), &digests, None).unwrap();
+        let (kind, digest) = pin(&at("base"), &digests).unwrap();
         assert_eq!(date(&provide(&at("base"), kind, &digest, &digests, None).unwrap()), 1);
 
         let pinned = digests.open(&at("base"), &digest).unwrap();
@@ -306,7 +312,7 @@ mod tests {
         let path = directory.path().join("base");
         image(&path, 1);
         let digests = Digests::default();
-        let (kind, digest) = pin(&path, &digests, None).unwrap();
+        let (kind, digest) = pin(&path, &digests).unwrap();
         let base = provide(&path, kind, &digest, &digests, None).unwrap();
         let pinned = base.pinned.unwrap();
         pinned.check().unwrap();

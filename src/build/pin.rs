@@ -8,7 +8,7 @@ use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::fetch::library::LibraryReference;
 use crate::oci::reference::Reference;
-use crate::pins::{BasePin, Pins, StagePins, question};
+use crate::pins::{BasePin, LocalKind, Pins, StagePins, question};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -36,6 +36,10 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
             },
         };
         trust::check(definition, stage, &base, fresh, engine, options)?;
+        if let BasePin::Local { path, kind: LocalKind::Sif, digest } = &base {
+            local::check_opens(&options.directory.join(path), digest, &engine.digests, options.unlocking.as_ref())
+                .map_err(|error| BuildError::Base { place: definition.place(stage.span), cause: error.to_string() })?;
+        }
         let host: Vec<&FileEntry> =
             stage.files.iter().filter(|block| block.from.is_none()).flat_map(|block| &block.entries).collect();
         let app = stage.apps.iter().flat_map(|app| &app.files).map(|entry| {
@@ -90,8 +94,7 @@ fn pin_base(
         }
         Bootstrap::Localimage(base) => {
             let path = options.directory.join(&base.from.value);
-            let (kind, digest) = local::pin(&path, &engine.digests, options.unlocking.as_ref())
-                .map_err(|error| fault(error.to_string()))?;
+            let (kind, digest) = local::pin(&path, &engine.digests).map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Local { path: base.from.value.clone(), kind, digest })
         }
         Bootstrap::Oras(base) => {

@@ -138,6 +138,12 @@ fn an_encrypted_base_needs_its_key_before_anything_is_done() {
         assert!(done.code == Some(4) && done.text.contains(told), "{}", done.text);
         assert!(!place.file("next.sif").exists() && !place.file("began").exists());
     }
+    // Of a base that nobody vouches for, nothing is unwrapped: the key is not even asked for.
+    let vouched = definition.replace("%setup", &format!("Fingerprints: {}\n%setup", "0123456789".repeat(4)));
+    for variables in [&[][..], &wrong] {
+        let done = encrypt(&place, "next.sif", &vouched, variables, &[]);
+        assert!(done.code == Some(8) && !done.text.contains("is encrypted"), "{}", done.text);
+    }
     let done = encrypt(&place, "next.sif", definition, &passphrase, &[]);
     assert_eq!(done.code, Some(0), "{}", done.text);
     assert_eq!(image::open(&place.file("next.sif")).text("opt/copy"), "secret");
