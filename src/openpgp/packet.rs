@@ -60,7 +60,7 @@ pub fn packets(bytes: &[u8]) -> impl Iterator<Item = Result<Packet, PacketError>
 /// else behind a user id or a subkey; but that is where it stands after `cat key revocation`.
 pub fn transferable_keys(bytes: &[u8]) -> Stream {
     let mut stream = Stream::default();
-    let mut keys: Vec<(u8, Vec<Range<usize>>, Vec<Range<usize>>)> = Vec::new();
+    let mut keys: Vec<Places> = Vec::new();
     for packet in packets(bytes) {
         let packet = match packet {
             Ok(packet) => packet,
@@ -75,22 +75,29 @@ pub fn transferable_keys(bytes: &[u8]) -> Stream {
         }
         match keys.last_mut() {
             _ if matches!(packet.tag, SECRET_KEY | PUBLIC_KEY) => {
-                keys.push((packet.tag, vec![packet.place], Vec::new()))
+                keys.push(Places { tag: packet.tag, head: vec![packet.place], rest: Vec::new() });
             }
-            Some((_, head, _)) if is_revocation => head.push(packet.place),
-            Some((_, _, rest)) if !SILENT.contains(&packet.tag) => rest.push(packet.place),
+            Some(key) if is_revocation => key.head.push(packet.place),
+            Some(key) if !SILENT.contains(&packet.tag) => key.rest.push(packet.place),
             _ => {}
         }
     }
-    let joined = |head: Vec<Range<usize>>, rest: Vec<Range<usize>>| {
-        let places = || head.iter().chain(&rest).cloned();
+    let joined = |found: &Places| {
+        let places = || found.head.iter().chain(&found.rest).cloned();
         // At once: what grows leaves copies of secrets behind.
         let mut key = Vec::with_capacity(places().map(|place| place.len()).sum());
         places().for_each(|place| key.extend_from_slice(&bytes[place]));
         key
     };
-    stream.keys = keys.into_iter().map(|(tag, head, rest)| (tag, joined(head, rest))).collect();
+    stream.keys = keys.iter().map(|found| (found.tag, joined(found))).collect();
     stream
+}
+
+/// Where the packets of one key are: the primary key with its revocations, and all others.
+struct Places {
+    tag: u8,
+    head: Vec<Range<usize>>,
+    rest: Vec<Range<usize>>,
 }
 
 /// By the body of a signature packet: its version, then its type; in the old versions a length stands between.
