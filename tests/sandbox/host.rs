@@ -190,7 +190,8 @@ fn sigterm(host: &Host, mode: &str) {
     let directory = host.directory(mode, "sigterm");
     let mut child = host.start_hanging(mode, &directory);
     let seconds = fs::read_to_string(directory.join("seconds")).unwrap();
-    assert_eq!(processes(&seconds).len(), 2, "two sleeps run");
+    // The script has written its file before its second child has become a sleep.
+    wait_until("two sleeps run", || processes(&seconds).len() == 2);
     kill(child.id() as i32, nix::sys::signal::Signal::SIGTERM);
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(143), "{status}");
