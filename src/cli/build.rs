@@ -337,7 +337,7 @@ fn signatory(arguments: &BuildArguments, terminal: &Terminal) -> Result<Option<A
 }
 
 /// Whether a variable is for this program alone.
-fn is_secret(name: &std::ffi::OsStr) -> bool {
+pub fn is_secret(name: &std::ffi::OsStr) -> bool {
     SECRET_VARIABLES.iter().any(|secret| name.to_string_lossy().ends_with(secret))
 }
 

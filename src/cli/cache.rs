@@ -23,6 +23,8 @@ pub struct CacheArguments {
 enum CacheCommand {
     /// Show how much is kept, and how much may be
     List,
+    /// List the kept steps of builds, which `sifbuild shell` opens, the latest first
+    Steps,
     /// Remove all, or what was used least recently
     Clean {
         /// Keep this many bytes at most; K, M, G and T are understood
@@ -63,6 +65,11 @@ pub fn run(arguments: &CacheArguments) -> Result<(), CacheError> {
             println!("{:>12}  in {} step results", human(steps.bytes), steps.entries);
             println!("{:>12}  may be kept ({})", shown(limit(&root)?.0), limit(&root)?.1);
         }
+        CacheCommand::Steps => {
+            for line in steps(&root) {
+                println!("{line}");
+            }
+        }
         CacheCommand::Clean { keep } => {
             let keep = parse_size(keep).ok_or_else(|| CacheError::Size(keep.clone()))?;
             let collection = Collection { limit: keep, target: keep, spared: None };
@@ -83,6 +90,40 @@ pub fn run(arguments: &CacheArguments) -> Result<(), CacheError> {
         }
     }
     Ok(())
+}
+
+/// A line for each kept step that is a whole filesystem: the beginning of its key, the ids that it is owned through, what it did.
+fn steps(root: &Path) -> Vec<String> {
+    const DIGITS: usize = 12;
+    let mut found: Vec<(SystemTime, String)> = Store::find(root, "")
+        .into_iter()
+        .filter_map(|(mode, key, document)| {
+            let what = describe(&document)?;
+            let used = Store::last_used(root, &mode, &key)?;
+            Some((used, format!("{}  {mode:<16} {what}", &key.hex()[..DIGITS])))
+        })
+        .collect();
+    found.sort_by(|one, other| other.cmp(one));
+    found.into_iter().map(|(_, line)| line).collect()
+}
+
+/// What a step did, from its key document; `None` for parts of one, and tests.
+fn describe(document: &str) -> Option<String> {
+    let value = |name: &str| document.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    match value("action")? {
+        "post" => {
+            let commands = document.lines().filter_map(|line| line.strip_prefix("script ")).map(str::trim);
+            let first =
+                commands.into_iter().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+            Some(format!("%post: {}", first.chars().take(60).collect::<String>()))
+        }
+        "base" => {
+            let pin = ["pin.reference", "pin.path", "pin.suite", "pin.digest"].iter().find_map(|name| value(name));
+            Some(format!("base: {} {}", value("pin.agent").unwrap_or_default(), pin.unwrap_or_default()))
+        }
+        "image" => Some(format!("unpacked image {}", value("digest").unwrap_or_default())),
+        _ => None,
+    }
 }
 
 /// How much the store below `root` may hold, and who says so.
@@ -160,5 +201,13 @@ mod tests {
         assert_eq!(parse_size("x"), None);
         assert_eq!(parse_size("99999999999T"), None);
         assert_eq!(human(1536), "1.5 KiB");
+    }
+
+    #[test]
+    fn steps_are_told_by_what_they_did() {
+        let post = "action post\narch amd64\nscript \nscript   # first\nscript   apt-get update\n";
+        assert_eq!(describe(post).as_deref(), Some("%post: apt-get update"));
+        assert_eq!(describe("action part\nnumber 1\n"), None);
+        assert_eq!(describe("action image\ndigest sha256:ab\n").as_deref(), Some("unpacked image sha256:ab"));
     }
 }

@@ -20,6 +20,7 @@ mod progress;
 mod pull;
 mod push;
 mod registry;
+mod run_image;
 mod search;
 mod session;
 pub mod sif;
@@ -105,6 +106,10 @@ enum Command {
     Cache(cache::CacheArguments),
     Pull(Box<pull::PullArguments>),
     Push(Box<push::PushArguments>),
+    Exec(Box<run_image::ExecArguments>),
+    Run(Box<run_image::RunArguments>),
+    Shell(Box<run_image::ShellArguments>),
+    Test(Box<run_image::TestArguments>),
     Tag(tag::TagArguments),
     Delete(tag::DeleteArguments),
     Search(search::SearchArguments),
@@ -159,6 +164,10 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Attach(arguments) => attach::run_attach(arguments, &line.global),
         Command::Attachments(arguments) => attach::run_attachments(arguments, &line.global),
         Command::Registry(arguments) => registry::run(arguments, &line.global),
+        Command::Exec(arguments) => run_image::run_exec(*arguments, &line.global),
+        Command::Run(arguments) => run_image::run_run(*arguments, &line.global),
+        Command::Shell(arguments) => run_image::run_shell(*arguments, &line.global),
+        Command::Test(arguments) => run_image::run_test(*arguments, &line.global),
         Command::Push(arguments) => push::run(*arguments, &line.global),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut CommandLine::command(), "sifbuild", &mut std::io::stdout());

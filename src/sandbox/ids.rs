@@ -86,6 +86,46 @@ pub fn enter(requested: IdModeRequest) -> Result<Entered, Error> {
     }
 }
 
+/// For a program of the calling user: real root stays, in a mount namespace of its own; everybody else becomes root of a user
+/// namespace with this one id, in this very process. It must be the only thread.
+pub fn enter_for_program() -> Result<IdMode, Error> {
+    if let Ok(entered) = enter_as_root() {
+        return Ok(entered.mode);
+    }
+    if !sys::is_single_threaded() {
+        return Err(Error::Threads { mode: IdMode::Single });
+    }
+    let (uid, gid) = (geteuid(), getegid());
+    let refused = |errno: Errno| diagnosis::explain(&diagnosis::observe(errno as i32));
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(refused)?;
+    write_own_maps((0, uid.as_raw()), (0, gid.as_raw())).map_err(|error| self::refused(&error))?;
+    receive_mounts_only().map_err(refused)?;
+    Ok(IdMode::Single)
+}
+
+/// From root of a namespace to a user without privileges, in a namespace of its own. Needs `/proc`.
+pub(super) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    // The kernel takes a moment to forget a thread that has been joined.
+    for _ in 0..1000 {
+        match unshare(CloneFlags::CLONE_NEWUSER) {
+            Err(Errno::EINVAL) if !sys::is_single_threaded() => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            Err(errno) => return Err(errno.into()),
+            Ok(()) => return write_own_maps((uid, 0), (gid, 0)),
+        }
+    }
+    Err(Errno::EINVAL.into())
+}
+
+/// Maps one id each: inside, outside.
+fn write_own_maps(uid: (u32, u32), gid: (u32, u32)) -> io::Result<()> {
+    // Spec: user_namespaces(7): without privileges, gid_map may be written only once setgroups is denied.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{} {} 1", uid.0, uid.1))?;
+    fs::write("/proc/self/gid_map", format!("{} {} 1", gid.0, gid.1))
+}
+
 /// Tries a mode in a child process that ends at once; for `doctor`.
 pub fn probe(requested: IdModeRequest) -> Result<(), Error> {
     if !sys::is_single_threaded() {

@@ -12,6 +12,7 @@ mod init;
 mod interrupt;
 mod mounts;
 mod output;
+mod program;
 mod ranges;
 mod request;
 mod role;
@@ -24,8 +25,9 @@ mod work_directory;
 
 pub use error::Error;
 pub use host::{HostScript, host_script};
-pub use ids::{Entered, IdMode, IdModeRequest, enter, probe};
+pub use ids::{Entered, IdMode, IdModeRequest, enter, enter_for_program, probe};
 pub use interrupt::install as install_interrupt;
+pub use program::{Access, Content, Generated, Program, Shown, become_program, mount_memory};
 pub use request::{Bind, Ending, Outcome, Root, Run, Script, StandardInput};
 pub use role::role;
 pub use root::{Mounted, mount_root, try_overlay};

@@ -119,7 +119,11 @@ fn adopt_root_metadata(lower: &[PathBuf], upper: &Path) -> io::Result<()> {
         return Ok(());
     }
     let metadata = fs::metadata(top)?;
-    lchown(upper, Some(metadata.uid()), Some(metadata.gid()))?;
+    match lchown(upper, Some(metadata.uid()), Some(metadata.gid())) {
+        // An owner that this namespace does not have, as of another user's sandbox directory.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => {}
+        done => done?,
+    }
     fs::set_permissions(upper, metadata.permissions())?;
     fs::File::open(upper)?.set_modified(metadata.modified()?)
 }

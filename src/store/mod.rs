@@ -14,6 +14,7 @@
 //!     size                 bytes that root takes on the disk
 //!     root/                the layer's contents: a directory that overlay takes as lower
 //!   answers/HEX            what the world answered to a question, named by the question's digest; for --offline
+//!   mount                  an empty directory, on which programs mount an image for themselves (crate::sandbox::program)
 //!   work/NAME/             builds in flight; each locked by its owner, swept when the lock is free
 //! ```
 //!
@@ -172,6 +173,49 @@ impl Store {
             .map_err(|error| StoreError::Damaged { path: index.clone(), cause: error.to_string() })?;
         self.mark_used(key);
         Ok(Some(Held { layer, contents: Contents::Directory(path.join("root")) }))
+    }
+
+    /// The directory of a result's contents, without reading its index.
+    pub fn directory(&self, key: &Digest) -> Option<PathBuf> {
+        let path = self.step(key);
+        let found = path.join("index").exists().then(|| path.join("root"))?;
+        self.mark_used(key);
+        Some(found)
+    }
+
+    /// Results in the store below `root` whose digest begins with `prefix`, of all id modes: mode, key, and the key document.
+    pub fn find(root: &Path, prefix: &str) -> Vec<(String, Digest, String)> {
+        let names = |path: PathBuf| {
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<String>>()
+        };
+        let steps = root.join("1/steps");
+        let mut found = Vec::new();
+        for mode in names(steps.clone()) {
+            for name in names(steps.join(&mode)).into_iter().filter(|name| name.starts_with(prefix)) {
+                let document = fs::read_to_string(steps.join(&mode).join(&name).join("document"));
+                if let (Ok(key), Ok(document)) = (format!("sha256:{name}").parse(), document) {
+                    found.push((mode.clone(), key, document));
+                }
+            }
+        }
+        found
+    }
+
+    /// When a result that [`Store::find`] gave was of use last.
+    pub fn last_used(root: &Path, mode: &str, key: &Digest) -> Option<SystemTime> {
+        let index = root.join("1/steps").join(mode).join(key.hex()).join("index");
+        fs::metadata(index).and_then(|found| found.modified()).ok()
+    }
+
+    /// Holds the store for as long as the program runs that this process is about to become, and all that it starts.
+    pub fn hold_beyond_exec(&self) -> io::Result<()> {
+        // A number that scripts do not choose for descriptors of their own.
+        const NUMBER: i32 = 100;
+        let held = rustix::io::fcntl_dupfd_cloexec(&self._lock, NUMBER)?;
+        rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty())?;
+        let _ = std::os::fd::IntoRawFd::into_raw_fd(held);
+        Ok(())
     }
 
     /// Notes that a result was of use now: collection takes what was not for longest.

@@ -1,0 +1,40 @@
+//! A kept step of a build, looked into by its key.
+
+use super::place::{Place, RANGE_USER, SINGLE_USER};
+
+const DEFINITION: &str = "Bootstrap: oci-archive\nFrom: base.tar:t\n%post\n  echo made > /made\n  echo 'export KEPT=1' >> $APPTAINER_ENVIRONMENT\n";
+
+#[test]
+fn a_kept_step_is_listed_and_opened_as_its_script_was_run() {
+    let users = [RANGE_USER, SINGLE_USER].into_iter().filter_map(Place::of_user);
+    for place in std::iter::once(Place::new()).chain(users) {
+        place.build("x.sif", DEFINITION, &[]);
+        let listed = place.succeed(&["cache", "steps"]);
+        let line = listed.lines().find(|line| line.contains("%post: echo made > /made")).unwrap();
+        let key = line.split_whitespace().next().unwrap();
+        let script = "id -u; pwd; cat /made; echo $KEPT; echo $HOME; touch /root/try && stat -c %u:%g /etc/shadow";
+        let mut command = place.command(&[], &["exec", &key[..8], "sh", "-c", script]);
+        command.env("OTHER", "host");
+        let outcome = place.outcome(command);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+        let owner = if place.user().is_some_and(|user| user.name == SINGLE_USER) { "0:0" } else { "0:42" };
+        assert_eq!(outcome.text, format!("0\n/root\nmade\n1\n/root\n{owner}\n"));
+        let again = place.succeed(&["exec", key, "ls", "/root"]);
+        assert!(!again.contains("try"), "{again}");
+        let unknown = place.run(&["exec", "ffffffff", "true"]);
+        assert!(unknown.code == Some(255) && unknown.text.contains("cache steps"), "{}", unknown.text);
+    }
+}
+
+#[test]
+fn a_step_of_other_ids_is_not_opened() {
+    let Some(place) = Place::of_user(RANGE_USER) else { return };
+    place.build("x.sif", DEFINITION, &[]);
+    place.build("y.sif", &DEFINITION.replace("made", "other"), &["--id-mode", "single"]);
+    let listed = place.succeed(&["cache", "steps"]);
+    for line in listed.lines().filter(|line| line.contains("%post")) {
+        let key = line.split_whitespace().next().unwrap();
+        let text = place.succeed(&["exec", key, "sh", "-c", "id -u; cat /made /other 2>/dev/null || true"]);
+        assert!(text == "0\nmade\n" || text == "0\nother\n", "{line}: {text}");
+    }
+}
