@@ -33,6 +33,7 @@ pub mod oci;
 pub mod openpgp;
 pub mod pins;
 pub mod plan;
+pub mod rpm;
 pub mod sandbox;
 pub mod sif;
 pub mod skeleton;

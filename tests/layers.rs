@@ -18,7 +18,7 @@ const TABLE: [(u8, &str, &[&str]); 31] = [
     // A layer's media type names its compression, which is an enum of `archive`.
     (1, "oci", &["archive"]),
     (1, "openpgp", &[]),
-    (1, "rpm", &["archive"]),
+    (1, "rpm", &["archive", "openpgp", "tree"]),
     (1, "deb", &["archive", "openpgp", "solve", "tree"]),
     (1, "solve", &[]),
     (1, "squashfs", &["tree"]),

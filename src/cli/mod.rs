@@ -25,6 +25,7 @@ mod search;
 mod session;
 pub mod sif;
 mod sign;
+mod solve;
 mod tag;
 mod trust;
 mod verify;
@@ -113,6 +114,7 @@ enum Command {
     Tag(tag::TagArguments),
     Delete(tag::DeleteArguments),
     Search(search::SearchArguments),
+    Solve(solve::SolveArguments),
     Attach(attach::AttachArguments),
     Attachments(attach::AttachmentsArguments),
     /// Log in to registries, and see which login and settings are used
@@ -161,6 +163,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Tag(arguments) => tag::run_tag(arguments, &line.global),
         Command::Delete(arguments) => tag::run_delete(arguments, &line.global),
         Command::Search(arguments) => search::run(arguments, &line.global),
+        Command::Solve(arguments) => solve::run(arguments, &line.global),
         Command::Attach(arguments) => attach::run_attach(arguments, &line.global),
         Command::Attachments(arguments) => attach::run_attachments(arguments, &line.global),
         Command::Registry(arguments) => registry::run(arguments, &line.global),

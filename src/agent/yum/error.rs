@@ -1,0 +1,49 @@
+//! Why repositories do not answer which packages make up a base.
+
+use crate::fetch::FetchError;
+use crate::openpgp::Refusal;
+use crate::openpgp::policy::BlockError;
+use crate::rpm::metadata::modules::ModuleError;
+use crate::rpm::metadata::{Checksum, MetadataError};
+use crate::rpm::solve::{RequestError, SolveError};
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum YumError {
+    #[error("{0:?} is not NAME=URL, with a name of letters, digits and .-_ that no other repository has")]
+    BadSource(String),
+    #[error("packages for {0} are not known")]
+    Architecture(&'static str),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("the repository {repository} has no usable mirror: {failures}")]
+    NoMirror { repository: String, failures: String },
+    #[error("{url}: {cause}")]
+    Metadata { url: String, cause: MetadataError },
+    #[error(
+        "{url} is not the file that repomd.xml lists: its {what} is {found}, but {wanted} was promised; the mirror is being updated or damaged"
+    )]
+    WrongFile { url: String, what: &'static str, wanted: String, found: String },
+    #[error("{url} is checked by {checksum}, which can be forged: SHA-1 is accepted with --allow-sha1 only")]
+    WeakChecksum { url: String, checksum: Checksum },
+    #[error("{url}: it is older or newer than the metalink says, and none of its checksums fits")]
+    NotOfMetalink { url: String },
+    #[error(
+        "{url} is signed, but there is no key to check it with: name one with --gpg-key FILE, or turn the check off with --no-check-signatures"
+    )]
+    NoKey { url: String },
+    #[error("{url}: {cause}")]
+    Block { url: String, cause: BlockError },
+    #[error("{url} is not trusted: {}; name another key with --gpg-key FILE", .refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Signature { url: String, refusals: Vec<Refusal> },
+    #[error("cannot read the key {path}: {cause}", path = path.display())]
+    Key { path: PathBuf, cause: String },
+    #[error("{repository}: the repository has {what}, which is larger than {limit} bytes")]
+    TooLarge { repository: String, what: &'static str, limit: u64 },
+    #[error(transparent)]
+    Modules(#[from] ModuleError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Solve(#[from] SolveError),
+}

@@ -1,0 +1,180 @@
+//! All repositories together: their packages in one pool, and the choice among them.
+
+use super::YumError;
+use super::repository::{Access, Repository, Source};
+use crate::arch::Arch;
+use crate::archive::compress::detecting_decoder;
+use crate::event::Event;
+use crate::rpm::metadata::modules::Modules;
+use crate::rpm::metadata::{Data, MetadataError, comps, filelists, primary};
+use crate::rpm::pool::{self, Architectures, PackageId, Pool};
+use crate::rpm::solve::{Group, Request, Solution, select, solve};
+use std::io::{BufReader, Read};
+use std::ops::Range;
+
+/// Bytes that module documents may unpack to.
+const MAXIMUM_MODULES: u64 = 256 << 20;
+
+/// What is asked of the repositories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub sources: Vec<Source>,
+    /// `MODULE:STREAM`.
+    pub modules: Vec<String>,
+    /// Names, patterns, provisions, files, `@groups`.
+    pub packages: Vec<String>,
+    /// Names or patterns of packages that are not to be chosen.
+    pub excluded: Vec<String>,
+    pub no_weak: bool,
+    pub arch: Arch,
+}
+
+/// The answer: the packages of all repositories, and which of them.
+pub struct Choice {
+    pub pool: Pool,
+    pub repositories: Vec<Repository>,
+    pub solution: Solution,
+}
+
+/// Reads the repositories and chooses.
+pub fn choose(access: &Access<'_>, question: &Question) -> Result<Choice, YumError> {
+    let architectures = Architectures::of(question.arch.rpm()).ok_or(YumError::Architecture(question.arch.rpm()))?;
+    let mut loader = Loader {
+        access,
+        pool: Pool::new(architectures),
+        repositories: Vec::new(),
+        ranges: Vec::new(),
+        groups: Vec::new(),
+        modules: Modules::default(),
+        wants_groups: question.packages.iter().any(|text| text.starts_with('@')),
+    };
+    for source in &question.sources {
+        loader.load(source)?;
+    }
+    let chosen = loader.modules.choose(&question.modules)?;
+    loader.modules.filter(&mut loader.pool, &chosen);
+    loader.exclude(&question.excluded);
+    // Only files that are asked for and that the main metadata leaves out need the file lists, which are large.
+    let asks_for_files = question.packages.iter().any(|text| text.starts_with('/') && !pool::is_in_primary(text));
+    let solution = match asks_for_files {
+        true => {
+            loader.load_files(&question.packages)?;
+            loader.solve(question)?
+        }
+        false => match loader.solve(question) {
+            Ok(solution) if !loader.needs_files(&solution) => solution,
+            // An answer, or that there is none, may change when it is known who has a file.
+            _ if loader.load_files(&question.packages)? => loader.solve(question)?,
+            other => other?,
+        },
+    };
+    Ok(Choice { pool: loader.pool, repositories: loader.repositories, solution })
+}
+
+struct Loader<'a> {
+    access: &'a Access<'a>,
+    pool: Pool,
+    repositories: Vec<Repository>,
+    ranges: Vec<Range<PackageId>>,
+    groups: Vec<Group>,
+    modules: Modules,
+    wants_groups: bool,
+}
+
+impl Loader<'_> {
+    fn load(&mut self, source: &Source) -> Result<(), YumError> {
+        let repository = self.access.open(source)?;
+        self.pool.add_repository(pool::Repository { name: source.name.clone(), priority: source.priority });
+        let start = self.pool.packages().len();
+        let file = |kinds: &[&str]| kinds.iter().find_map(|kind| repository.repomd.data.get(*kind).cloned());
+        if let Some(data) = file(&["primary"]) {
+            let pool = &mut self.pool;
+            self.access.parse(&repository, &data, |reader| primary::read(reader, pool))?;
+        }
+        if self.wants_groups {
+            self.load_groups(&repository)?;
+        }
+        if let Some(data) = file(&["modules"]) {
+            let modules = &mut self.modules;
+            self.access.parse(&repository, &data, |reader| {
+                let mut text = String::new();
+                reader.take(MAXIMUM_MODULES).read_to_string(&mut text)?;
+                modules.read(&text)
+            })?;
+        }
+        let count = self.pool.packages().len() - start;
+        self.access.observer.observe(Event::Detail(format!("{}: {count} packages", source.name)));
+        self.ranges.push(start..start + count);
+        self.repositories.push(repository);
+        Ok(())
+    }
+
+    /// The same groups may be listed in several compressions; the first that can be had is read.
+    fn load_groups(&mut self, repository: &Repository) -> Result<(), YumError> {
+        let mut failure = None;
+        for data in
+            ["group_gz", "group_zst", "group_xz", "group"].iter().filter_map(|kind| repository.repomd.data.get(*kind))
+        {
+            match self.access.parse(repository, data, |reader| comps::read(reader)) {
+                Ok(groups) => {
+                    self.groups.extend(groups);
+                    return Ok(());
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn exclude(&mut self, patterns: &[String]) {
+        for pattern in patterns {
+            for package in crate::rpm::solve::find(&self.pool, pattern) {
+                self.pool.exclude(package);
+            }
+        }
+    }
+
+    fn solve(&mut self, question: &Question) -> Result<Solution, YumError> {
+        let wishes = select(&mut self.pool, &self.groups, &question.packages)?;
+        Ok(solve(&self.pool, &Request { wishes, no_weak: question.no_weak })?)
+    }
+
+    /// Whether a chosen package speaks of a file that the main metadata does not list.
+    fn needs_files(&self, solution: &Solution) -> bool {
+        let wanted = self.pool.wanted_files();
+        !wanted.is_empty() && solution.install.iter().any(|(package, _)| self.pool.asks_for(*package, &wanted))
+    }
+
+    /// Reads the file lists for all files that are asked for. Tells whether any was found.
+    fn load_files(&mut self, packages: &[String]) -> Result<bool, YumError> {
+        let mut wanted = self.pool.wanted_files();
+        wanted.extend(packages.iter().filter(|text| text.starts_with('/')).cloned());
+        if wanted.is_empty() {
+            return Ok(false);
+        }
+        let mut found = 0;
+        for (repository, range) in self.repositories.iter().zip(&self.ranges) {
+            let Some(data) = repository.repomd.data.get("filelists") else { continue };
+            let pool = &mut self.pool;
+            let count =
+                self.access.parse(repository, data, |reader| filelists::read(reader, pool, range.clone(), &wanted))?;
+            found += count;
+        }
+        Ok(found > 0)
+    }
+}
+
+impl Access<'_> {
+    /// Reads a metadata file, unpacked as its first bytes say.
+    fn parse<T>(
+        &self,
+        repository: &Repository,
+        data: &Data,
+        read: impl FnOnce(&mut dyn std::io::BufRead) -> Result<T, MetadataError>,
+    ) -> Result<T, YumError> {
+        let bytes = self.metadata(repository, data)?;
+        let fault = |cause| YumError::Metadata { url: format!("{}{}", repository.bases[0], data.location), cause };
+        let (_, decoder) = detecting_decoder(&bytes[..]).map_err(|error| fault(error.into()))?;
+        read(&mut BufReader::with_capacity(256 << 10, decoder)).map_err(fault)
+    }
+}
