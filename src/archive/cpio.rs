@@ -1,12 +1,15 @@
 //! cpio archives in the forms "newc" and "crc", the payload of RPM packages, read as a stream.
 //!
-//! Source: cpio(5), "New ASCII Format" and "New CRC Format". Hard links are members that share a device and inode number; only
+//! Packages with large files have a third form, whose members are numbers of files that the package's header describes.
+//!
+//! Source: rpm's manual, "Payload format"; cpio(5), "New ASCII Format" and "New CRC Format". Hard links are members that share a device and inode number; only
 //! the last of them carries the body.
 
 use super::tar::shown;
 use std::io::{self, Read};
 
 const HEADER: usize = 110;
+const MAGIC: usize = 6;
 /// Longest member name, in bytes.
 const MAXIMUM_NAME: u64 = 4096;
 const TRAILER: &[u8] = b"TRAILER!!!";
@@ -19,6 +22,8 @@ pub struct Reader<R> {
     padding: u64,
     /// Of form "crc": the sum of all bytes that the header promises, and the sum so far.
     check: Option<(u32, u32)>,
+    /// What members of the third form are numbers of.
+    files: Vec<Header>,
     finished: bool,
 }
 
@@ -61,7 +66,12 @@ pub enum Error {
 
 impl<R: Read> Reader<R> {
     pub fn new(inner: R) -> Reader<R> {
-        Reader { inner, name: Vec::new(), left: 0, padding: 0, check: None, finished: false }
+        Reader { inner, name: Vec::new(), left: 0, padding: 0, check: None, files: Vec::new(), finished: false }
+    }
+
+    /// Also reads members that are numbers of these files.
+    pub fn with_files(inner: R, files: Vec<Header>) -> Reader<R> {
+        Reader { files, ..Reader::new(inner) }
     }
 
     /// The next member; `None` behind the trailer.
@@ -70,11 +80,15 @@ impl<R: Read> Reader<R> {
         if self.finished {
             return Ok(None);
         }
-        let bytes = self.read_exactly(HEADER as u64)?;
-        let summed = match &bytes[..6] {
+        let mut bytes = self.read_exactly(MAGIC as u64)?;
+        if bytes == b"07070X" {
+            return self.numbered_member().map(Some);
+        }
+        bytes.extend(self.read_exactly((HEADER - MAGIC) as u64)?);
+        let summed = match &bytes[..MAGIC] {
             b"070701" => false,
             b"070702" => true,
-            _ => return Err(self.fault("it does not start with 070701 or 070702")),
+            _ => return Err(self.fault("it does not start with 070701, 070702 or 07070X")),
         };
         let mut fields = [0u32; 13];
         for (field, digits) in fields.iter_mut().zip(bytes[6..].chunks_exact(8)) {
@@ -109,6 +123,19 @@ impl<R: Read> Reader<R> {
             device: (rmajor, rminor),
         };
         Ok(Some(Member { header, reader: self }))
+    }
+
+    fn numbered_member(&mut self) -> Result<Member<'_, R>, Error> {
+        let digits = self.read_exactly(8)?;
+        // Spec: number and magic are padded to four bytes.
+        self.read_exactly(2)?;
+        let file = hexadecimal(&digits).and_then(|number| self.files.get(number as usize)).cloned();
+        let Some(header) = file else { return Err(self.fault("it is the number of no file of the package")) };
+        self.name.clone_from(&header.name);
+        self.left = header.size;
+        self.padding = self.left.next_multiple_of(4) - self.left;
+        self.check = None;
+        Ok(Member { header, reader: self })
     }
 
     fn finish_member(&mut self) -> Result<(), Error> {
@@ -222,6 +249,29 @@ mod tests {
             assert_eq!((members[0].0.mode, members[0].0.uid, members[0].0.mtime), (0o100_644, 1, 99));
             assert_eq!(members[0].0.inode, (8, 1, 5));
         }
+    }
+
+    #[test]
+    fn reads_members_that_are_numbers_of_files() {
+        let file = |name: &[u8], size| Header {
+            name: name.to_vec(),
+            inode: (0, 0, 1),
+            mode: 0o100_644,
+            uid: 0,
+            gid: 0,
+            links: 1,
+            mtime: 0,
+            size,
+            device: (0, 0),
+        };
+        let bytes = [b"07070X00000001\0\0body!\0\0\0".to_vec(), member("070701", TRAILER, b"")].concat();
+        let mut reader = Reader::with_files(&bytes[..], vec![file(b"a", 0), file(b"b", 5)]);
+        let mut found = reader.next_member().unwrap().unwrap();
+        let mut body = Vec::new();
+        found.read_to_end(&mut body).unwrap();
+        assert_eq!((found.header.name.as_slice(), body.as_slice()), (&b"b"[..], &b"body!"[..]));
+        assert!(reader.next_member().unwrap().is_none());
+        assert!(read(&bytes).unwrap_err().contains("number of no file"));
     }
 
     #[test]

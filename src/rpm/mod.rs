@@ -6,7 +6,9 @@
 //! Sources: rpm's own documentation (docs/manual), createrepo_c, the modulemd specification, libsolv's documented policies.
 
 pub mod dependency;
+pub mod header;
 pub mod metadata;
+pub mod package;
 pub mod pool;
 pub mod solve;
 pub mod version;

@@ -77,16 +77,17 @@ pub fn select(pool: &mut Pool, groups: &[Group], texts: &[String]) -> Result<Vec
     for text in texts {
         let found = match text.strip_prefix('@') {
             Some(group) => select_group(pool, groups, group),
-            None => select_packages(pool, text),
+            None => Some(select_packages(pool, text)).filter(|found| !found.is_empty()),
         };
-        if found.is_empty() {
+        // A group of which no package can be had is none the less there.
+        if found.is_none() {
             let near = match text.strip_prefix('@') {
                 Some(wanted) => near_groups(groups, wanted),
                 None => nearest(pool, text),
             };
             missing.push(Missing { text: text.clone(), near });
         }
-        wishes.extend(found);
+        wishes.extend(found.unwrap_or_default());
     }
     if missing.is_empty() { Ok(wishes) } else { Err(RequestError::Missing(missing)) }
 }
@@ -245,7 +246,8 @@ fn find_by_file(pool: &Pool, text: &str) -> Vec<PackageId> {
     }
 }
 
-fn select_group(pool: &mut Pool, groups: &[Group], wanted: &str) -> Vec<Wish> {
+/// None: there is no such group.
+fn select_group(pool: &mut Pool, groups: &[Group], wanted: &str) -> Option<Vec<Wish>> {
     let wanted = wanted.trim_matches('"').trim_start_matches('^');
     let find = |wanted: &str| {
         let exact: Vec<&Group> = groups.iter().filter(|group| group.id == wanted).collect();
@@ -255,6 +257,9 @@ fn select_group(pool: &mut Pool, groups: &[Group], wanted: &str) -> Vec<Wish> {
         }
     };
     let mut pending: Vec<&Group> = find(wanted);
+    if pending.is_empty() {
+        return None;
+    }
     let mut seen = BTreeSet::new();
     let (mut packages, mut conditional) = (BTreeSet::new(), BTreeSet::new());
     while let Some(group) = pending.pop() {
@@ -284,7 +289,7 @@ fn select_group(pool: &mut Pool, groups: &[Group], wanted: &str) -> Vec<Wish> {
             wishes.push(Wish::Provided { text: text.clone(), dependency, group: Some(name.clone()) });
         }
     }
-    wishes
+    Some(wishes)
 }
 
 fn is_pattern(text: &str) -> bool {
