@@ -25,6 +25,7 @@ pub mod definition;
 pub mod diagnostic;
 pub mod digest;
 pub mod disk;
+pub mod doctor;
 pub mod event;
 pub mod fetch;
 pub mod keyrings;

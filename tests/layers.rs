@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Stratum, module, and the modules of its own stratum that it may import. Lower strata are open to it.
-const TABLE: [(u8, &str, &[&str]); 31] = [
+const TABLE: [(u8, &str, &[&str]); 32] = [
     (0, "digest", &[]),
     (0, "arch", &[]),
     (0, "calendar", &[]),
@@ -28,6 +28,7 @@ const TABLE: [(u8, &str, &[&str]); 31] = [
     (2, "skeleton", &[]),
     (2, "pins", &[]),
     (2, "trust", &[]),
+    (2, "doctor", &[]),
     (2, "plan", &["pins", "skeleton"]),
     (3, "fetch", &[]),
     (3, "store", &["disk"]),

@@ -6,6 +6,7 @@ mod binds;
 mod build;
 pub mod cache;
 pub mod check;
+mod doctor;
 pub mod encryption;
 mod exchange;
 pub mod inspect;
@@ -107,6 +108,7 @@ enum Command {
     Cache(cache::CacheArguments),
     Pull(Box<pull::PullArguments>),
     Push(Box<push::PushArguments>),
+    Doctor(Box<doctor::DoctorArguments>),
     Exec(Box<run_image::ExecArguments>),
     Run(Box<run_image::RunArguments>),
     Shell(Box<run_image::ShellArguments>),
@@ -167,6 +169,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Attach(arguments) => attach::run_attach(arguments, &line.global),
         Command::Attachments(arguments) => attach::run_attachments(arguments, &line.global),
         Command::Registry(arguments) => registry::run(arguments, &line.global),
+        Command::Doctor(arguments) => doctor::run(*arguments, &line.global),
         Command::Exec(arguments) => run_image::run_exec(*arguments, &line.global),
         Command::Run(arguments) => run_image::run_run(*arguments, &line.global),
         Command::Shell(arguments) => run_image::run_shell(*arguments, &line.global),

@@ -1,25 +1,10 @@
-//! Why the kernel refused a user namespace, told from what can be read without privileges.
+//! What can be read, without privileges, of why the kernel refused a user namespace.
 
 use super::Error;
+use crate::doctor::namespaces::{Signs, explain as explain_signs};
+use crate::doctor::{Outer, Stage};
 use std::fs;
-use std::io;
-
-/// What was seen; a value, so that advice is tested without such hosts.
-#[derive(Clone, Debug, Default)]
-pub struct Signs {
-    pub errno: i32,
-    /// `user.max_user_namespaces`.
-    pub maximum: Option<u64>,
-    /// `kernel.apparmor_restrict_unprivileged_userns`.
-    pub apparmor: bool,
-    /// `kernel.unprivileged_userns_clone` is 0.
-    pub clone_forbidden: bool,
-    /// `/` is no mount point, so the caller lives in a chroot.
-    pub chroot: bool,
-    /// A seccomp filter is active, as in most containers.
-    pub seccomp: bool,
-    pub uid: u32,
-}
+use std::path::Path;
 
 pub fn observe(errno: i32) -> Signs {
     let read = |path: &str| fs::read_to_string(path).ok();
@@ -34,71 +19,41 @@ pub fn observe(errno: i32) -> Signs {
         chroot: !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")),
         seccomp: status.lines().any(|line| line.starts_with("Seccomp:") && !line.ends_with('0')),
         uid: nix::unistd::geteuid().as_raw(),
+        outer: outer(),
+        program: std::env::current_exe().unwrap_or_default(),
+    }
+}
+
+/// The container around this process, by the marks that runtimes leave.
+pub fn outer() -> Option<Outer> {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let exists = |path: &str| Path::new(path).exists();
+    let (kubernetes, gitlab) = (is_set("KUBERNETES_SERVICE_HOST"), is_set("GITLAB_CI"));
+    // An image that was made a host's root has the marks, too; a container has files of its runtime mounted besides.
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let is_mounted = |path: &str| mounts.lines().any(|line| line.split(' ').nth(4) == Some(path));
+    let inside = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].iter().any(|path| is_mounted(path));
+    let podman = inside && exists("/run/.containerenv");
+    let docker = inside && exists("/.dockerenv");
+    match () {
+        () if kubernetes && gitlab => Some(Outer::GitlabKubernetes),
+        () if kubernetes => Some(Outer::Kubernetes),
+        () if docker && gitlab => Some(Outer::GitlabDocker),
+        () if podman => Some(Outer::Podman),
+        () if docker => Some(Outer::Docker),
+        () if is_set("APPTAINER_CONTAINER") || is_set("SINGULARITY_CONTAINER") => Some(Outer::Apptainer),
+        () => None,
     }
 }
 
 /// The cause and the one remedy.
 pub fn explain(signs: &Signs) -> Error {
-    let system = io::Error::from_raw_os_error(signs.errno);
-    let (cause, remedy) = if signs.maximum == Some(0) {
-        (
-            "they are switched off on this host (user.max_user_namespaces is 0)".to_string(),
-            "An administrator can switch them on: sysctl -w user.max_user_namespaces=15000",
-        )
-    } else if signs.errno == libc::ENOSPC {
-        (
-            "the limit on user namespaces, or on their nesting, is reached (ENOSPC)".to_string(),
-            "An administrator can raise user.max_user_namespaces; or start the build outside of the nested container",
-        )
-    } else if signs.clone_forbidden && signs.uid != 0 {
-        (
-            "this host keeps them from users (kernel.unprivileged_userns_clone is 0)".to_string(),
-            "An administrator can allow them: sysctl -w kernel.unprivileged_userns_clone=1",
-        )
-    } else if signs.apparmor && signs.uid != 0 {
-        (
-            "AppArmor allows them only to programs with a profile (kernel.apparmor_restrict_unprivileged_userns is 1)"
-                .to_string(),
-            "An administrator can install a profile that allows userns to this program, or set that sysctl to 0",
-        )
-    } else if signs.chroot {
-        (
-            format!("this process runs in a chroot, where the kernel refuses them ({system})"),
-            "Run the build outside of the chroot, or enter it with pivot_root (systemd-nspawn, bubblewrap, unshare)",
-        )
-    } else if signs.errno == libc::EINVAL {
-        ("this kernel is built without them (CONFIG_USER_NS)".to_string(), "Use another kernel, or run as root")
-    } else if signs.seccomp {
-        (
-            format!("a seccomp filter of an outer container forbids them ({system})"),
-            "Start that container with a profile that allows unshare and mount (docker: --security-opt seccomp=unconfined, \
-             and apparmor=unconfined where AppArmor is used)",
-        )
-    } else {
-        (format!("the kernel says: {system}"), "Run as root, or on a host that allows user namespaces")
-    };
-    Error::Namespace { cause, remedy: format!("{remedy}. A definition that executes nothing builds without one.") }
+    explain_at(signs, Stage::Unshare)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_the_switch_that_forbids_namespaces() {
-        let base = Signs { errno: libc::EPERM, maximum: Some(1000), uid: 1000, ..Signs::default() };
-        let cases = [
-            (Signs { errno: libc::ENOSPC, maximum: Some(0), ..base.clone() }, "max_user_namespaces=15000"),
-            (Signs { errno: libc::ENOSPC, ..base.clone() }, "nesting"),
-            (Signs { clone_forbidden: true, ..base.clone() }, "unprivileged_userns_clone=1"),
-            (Signs { apparmor: true, ..base.clone() }, "profile that allows userns"),
-            (Signs { chroot: true, seccomp: true, ..base.clone() }, "outside of the chroot"),
-            (Signs { seccomp: true, ..base.clone() }, "seccomp=unconfined"),
-            (Signs { errno: libc::EINVAL, ..base.clone() }, "CONFIG_USER_NS"),
-        ];
-        for (signs, expected) in cases {
-            let text = explain(&signs).to_string();
-            assert!(text.contains(expected), "{signs:?}: {text}");
-        }
-    }
+pub fn explain_at(signs: &Signs, stage: Stage) -> Error {
+    const REST: &str = "A definition that executes nothing builds without one.";
+    let refusal = explain_signs(signs, stage);
+    let end = if refusal.remedy.contains('\n') { "\n" } else { ". " };
+    Error::Namespace { cause: refusal.cause, remedy: format!("{}{end}{REST}", refusal.remedy) }
 }

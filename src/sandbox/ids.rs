@@ -6,6 +6,7 @@
 
 use super::ranges::{self, Range};
 use super::{Error, diagnosis, supervise, sys};
+use crate::doctor::Stage;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -95,12 +96,17 @@ pub fn enter_for_program() -> Result<IdMode, Error> {
     if !sys::is_single_threaded() {
         return Err(Error::Threads { mode: IdMode::Single });
     }
-    let (uid, gid) = (geteuid(), getegid());
-    let refused = |errno: Errno| diagnosis::explain(&diagnosis::observe(errno as i32));
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(refused)?;
-    write_own_maps((0, uid.as_raw()), (0, gid.as_raw())).map_err(|error| self::refused(&error))?;
-    receive_mounts_only().map_err(refused)?;
+    single_stages().map_err(|(stage, errno)| diagnosis::explain_at(&diagnosis::observe(errno as i32), stage))?;
     Ok(IdMode::Single)
+}
+
+/// Makes a user namespace with one id, in this very process; tells where the kernel refused.
+pub(super) fn single_stages() -> Result<(), (Stage, Errno)> {
+    let (uid, gid) = (geteuid(), getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(|errno| (Stage::Unshare, errno))?;
+    write_own_maps((0, uid.as_raw()), (0, gid.as_raw()))
+        .map_err(|error| (Stage::Map, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
+    receive_mounts_only().map_err(|errno| (Stage::Mount, errno))
 }
 
 /// From root of a namespace to a user without privileges, in a namespace of its own. Needs `/proc`.
@@ -124,36 +130,6 @@ fn write_own_maps(uid: (u32, u32), gid: (u32, u32)) -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{} {} 1", uid.0, uid.1))?;
     fs::write("/proc/self/gid_map", format!("{} {} 1", gid.0, gid.1))
-}
-
-/// Tries a mode in a child process that ends at once; for `doctor`.
-pub fn probe(requested: IdModeRequest) -> Result<(), Error> {
-    if !sys::is_single_threaded() {
-        return Err(Error::Threads { mode: IdMode::None });
-    }
-    let (mut ours, theirs) = UnixStream::pair().map_err(helper("connect to"))?;
-    match sys::fork().map_err(|errno| helper("fork")(errno.into()))? {
-        ForkResult::Child => {
-            drop(ours);
-            let text = match enter(requested) {
-                Ok(_) => String::new(),
-                Err(error) => error.to_string(),
-            };
-            let _ = (&theirs).write_all(text.as_bytes());
-            supervise::exit(0)
-        }
-        ForkResult::Parent { child } => {
-            drop(theirs);
-            let mut text = String::new();
-            let read = ours.read_to_string(&mut text);
-            supervise::wait_for(child);
-            read.map_err(helper("hear from"))?;
-            match text.is_empty() {
-                true => Ok(()),
-                false => Err(Error::Namespace { cause: text, remedy: String::new() }),
-            }
-        }
-    }
 }
 
 enum Maps {

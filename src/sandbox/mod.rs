@@ -4,12 +4,14 @@
 //! executable again, told by `argv[0]`) that makes the mounts and an init, and hears one typed answer from it.
 //! Sources: namespaces(7), pid_namespaces(7), pivot_root(2), the kernel's overlayfs document.
 
+mod abilities;
 mod diagnosis;
 mod error;
 mod host;
 mod ids;
 mod init;
 mod interrupt;
+mod listener;
 mod mounts;
 mod output;
 mod program;
@@ -23,13 +25,16 @@ mod sys;
 mod targets;
 mod work_directory;
 
+pub use abilities::{
+    observe_fuse, observe_host, observe_inside, observe_place, observe_range, observe_single, try_overlay,
+};
 pub use error::Error;
 pub use host::{HostScript, host_script};
-pub use ids::{Entered, IdMode, IdModeRequest, enter, enter_for_program, probe};
+pub use ids::{Entered, IdMode, IdModeRequest, enter, enter_for_program};
 pub use interrupt::install as install_interrupt;
 pub use program::{Access, Content, Generated, Program, Shown, become_program, mount_memory};
 pub use request::{Bind, Ending, Outcome, Root, Run, Script, StandardInput};
 pub use role::role;
-pub use root::{Mounted, mount_root, try_overlay};
+pub use root::{Mounted, mount_root};
 pub use run::run;
 pub use work_directory::{WorkDirectory, sweep};

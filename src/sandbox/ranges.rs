@@ -1,16 +1,10 @@
 //! Subordinate id ranges of a user: `/etc/subuid`, `/etc/subgid`, or whatever `getsubids` asks.
 
+pub use crate::doctor::Range;
 use std::process::{Command, Stdio};
 
 /// What most images need: ids 0 to 65535, `nogroup` included.
 pub const USUAL: u32 = 65536;
-
-/// Host ids `start` to `start + count - 1`, lent to a user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    pub start: u32,
-    pub count: u32,
-}
 
 /// The ranges of the user for both kinds of ids, or why there are none.
 pub fn find(name: Option<&str>, uid: u32) -> Result<(Range, Range), String> {
@@ -46,6 +40,14 @@ pub fn parse(text: &str, name: Option<&str>, uid: u32) -> Vec<Range> {
             let range = range(fields.next()?, fields.next()?)?;
             (fields.next().is_none() && !user.is_empty()).then_some(range)
         })
+        .collect()
+}
+
+/// Reads the ranges of all users.
+pub fn parse_all(text: &str) -> Vec<Range> {
+    let fields = text.lines().map(|line| line.trim().split(':').skip(1).collect::<Vec<&str>>());
+    fields
+        .filter_map(|fields| if let [start, count] = fields.as_slice() { range(start, count) } else { None })
         .collect()
 }
 

@@ -38,26 +38,6 @@ pub fn mount_root(root: &Root, at: &Path) -> Result<Mounted, Error> {
     Ok(Mounted { at: at.to_path_buf() })
 }
 
-/// Tries an overlay in `directory`, where builds will be: whether it can be mounted, and if not, why.
-pub fn try_overlay(directory: &Path) -> Result<(), Error> {
-    let prepare = |cause| Error::Helper { action: "prepare", cause };
-    let place = tempfile::Builder::new().prefix("overlay-").tempdir_in(directory).map_err(prepare)?;
-    let [lower, upper, work, at] = ["lower", "upper", "work", "at"].map(|name| place.path().join(name));
-    for path in [&lower, &upper, &work, &at] {
-        fs::create_dir(path).map_err(prepare)?;
-    }
-    fs::write(lower.join("file"), "").map_err(prepare)?;
-    let root = Root::Overlay { lower: vec![lower], upper: upper.clone(), work };
-    let result = mount_root(&root, &at).and_then(|mounted| {
-        // A mount may succeed where whiteouts then do not.
-        fs::remove_file(at.join("file")).map_err(|error| Failure::new("use an overlay", error))?;
-        drop(mounted);
-        Ok(())
-    });
-    disk::remove_tree(place.path())?;
-    result
-}
-
 impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = umount2(&self.at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
