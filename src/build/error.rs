@@ -131,7 +131,9 @@ fn failed_script(failure: &ScriptFailure) -> String {
         text.push_str(&format!("\n  note: {full}"));
     }
     match &failure.kept {
-        Some(kept) => text.push_str(&format!("\n  kept: {}", kept.display())),
+        Some(kept) => {
+            text.push_str(&format!("\n  kept: {0}\n  to look around in it: sifbuild shell {0}", kept.display()))
+        }
         None if failure.can_look_around => text.push_str(
             "\n  to look around in this state: build again with --on-fail shell, or keep it with --keep-failed",
         ),

@@ -253,7 +253,12 @@ fn through_environment(tree: &Tree, argv: &[String]) -> Vec<String> {
 }
 
 fn failed(subject: &Subject<'_>, mut run: Run, outcome: Outcome, engine: &Engine<'_>, options: &Options) -> BuildError {
-    let mut failure = describe(subject, outcome, options.keep_failed.then(|| run.temporary.clone()), engine);
+    let kept = options.keep_failed.then(|| run.temporary.clone());
+    if kept.is_some() {
+        // Without it the directory is there all the same, to be looked at by hand.
+        let _ = sandbox::FailedStep::write(&run, engine.store.mode());
+    }
+    let mut failure = describe(subject, outcome, kept, engine);
     failure.can_look_around = options.on_fail != OnFail::Shell;
     failure.full = full::note_for_script(&failure.last_lines, engine, options);
     if options.on_fail == OnFail::Shell {

@@ -162,7 +162,13 @@ fn mount_root(program: &Program) -> Result<PathBuf, Failure> {
         (Access::InPlace, [directory]) => Root::Directory(directory.clone()),
         _ => Root::Overlay { lower: program.root.clone(), upper, work },
     };
-    root::mount_here(&shape, &root, &links)?;
+    match (root::mount_here(&shape, &root, &links), program.access, program.root.as_slice()) {
+        // Where no overlay can be had the directory itself is shown; places to mount at that it lacks are made in it.
+        (Err(failure), Access::ReadOnly, [directory]) => {
+            root::mount_here(&Root::Directory(directory.clone()), &root, &links).map_err(|_| failure)?;
+        }
+        (mounted, ..) => mounted?,
+    }
     let opened =
         rustix::fs::open(&root, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
     let path = root.to_string_lossy().into_owned();

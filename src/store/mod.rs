@@ -104,6 +104,11 @@ impl Store {
         self.added.load(Ordering::Relaxed) || last_archived(&self.root) != self.archived
     }
 
+    /// The part for one id mode that this store is.
+    pub fn mode(&self) -> &str {
+        &self.mode
+    }
+
     /// Where everything that is kept lies.
     pub fn root(&self) -> &Path {
         &self.root

@@ -209,3 +209,30 @@ fn a_registry_that_does_not_answer_is_a_note() {
     let done = host.perform("exec \"$@\"", &["doctor", "no://host at all"], &[]);
     assert_eq!(done.code, Some(1), "{}", done.complaint);
 }
+
+#[test]
+fn a_store_that_carries_no_overlay_is_told_and_images_run_all_the_same() {
+    // The kernel stacks two overlays, not three.
+    let script = "cd $SCRATCH; for n in 1 2; do mkdir l$n u$n; mount -t tmpfs none u$n; mkdir u$n/u u$n/w; done; mkdir stacked; \
+                  mount -t overlay -o lowerdir=l1,upperdir=u1/u,workdir=u1/w none l2; \
+                  mount -t overlay -o lowerdir=l2,upperdir=u2/u,workdir=u2/w none stacked; chmod 777 stacked";
+    for host in hosts() {
+        host.place.write("x.def", "Bootstrap: oci-archive\nFrom: base.tar:t\n");
+        host.place.succeed(&["build", "x.sif", "x.def"]);
+        let store = host.place.file("../scratch/stacked");
+        let variables = [("SIFBUILD_CACHEDIR", store.to_str().unwrap())];
+        let found = host.examine(script, &variables);
+        found.assert(NO_SANDBOX, "overlay", "failed", "another overlay do not carry one");
+        assert!(found.remedy("overlay").contains("SIFBUILD_CACHEDIR"));
+        let again = format!("rm -rf $SCRATCH/*; {script}; cd $SCRATCH/../work; exec \"$@\"");
+        let done =
+            host.perform(&again, &["exec", "x.sif", "sh", "-c", "cat /opt/above; id -u; touch /new"], &variables);
+        let uid = host.place.user().map_or(0, |user| user.uid.as_raw());
+        assert!(
+            done.text == format!("above{uid}\n") && done.complaint.contains("Read-only"),
+            "{}{}",
+            done.text,
+            done.complaint
+        );
+    }
+}

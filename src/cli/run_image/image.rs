@@ -6,7 +6,7 @@ use crate::agent::local::{self, Digests, LocalError};
 use crate::digest::Digest;
 use crate::event::{Event, Observer};
 use crate::pins::LocalKind;
-use crate::sandbox::{self, IdMode, WorkDirectory};
+use crate::sandbox::{self, FailedStep, IdMode, WorkDirectory};
 use crate::sif::format::{FileSystem, PartitionType};
 use crate::sif::reader::Sif;
 use crate::store::{Ownership, Store, check_out};
@@ -30,18 +30,30 @@ pub enum Subject {
         mode: String,
         key: Digest,
     },
+    /// What a failed build kept at this path.
+    Failed(PathBuf, FailedStep),
 }
 
 impl Subject {
+    /// The store's name for the ids that its files are owned through; for what builds made.
+    pub fn mode(&self) -> Option<&str> {
+        match self {
+            Subject::Step { mode, .. } | Subject::Failed(_, FailedStep { mode, .. }) => Some(mode),
+            Subject::Directory(_) | Subject::File(..) => None,
+        }
+    }
+
     pub fn is_step(&self) -> bool {
-        matches!(self, Subject::Step { .. })
+        matches!(self, Subject::Step { .. } | Subject::Failed(..))
     }
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Subject::Directory(path) | Subject::File(path, _) => write!(formatter, "{}", path.display()),
+            Subject::Directory(path) | Subject::File(path, _) | Subject::Failed(path, _) => {
+                write!(formatter, "{}", path.display())
+            }
             Subject::Step { key, .. } => write!(formatter, "{key}"),
         }
     }
@@ -55,7 +67,10 @@ pub fn recognise(word: &str, store: &Path) -> Result<Subject, Stop> {
     }
     let absolute = path.canonicalize().map_err(|error| Stop::before_start(format!("{word}: {error}")))?;
     match local::recognise(path).map_err(|error| Stop::before_start(error.to_string()))? {
-        Some(LocalKind::Sandbox) => Ok(Subject::Directory(absolute)),
+        Some(LocalKind::Sandbox) => Ok(match FailedStep::read(&absolute) {
+            Some(step) => Subject::Failed(absolute, step),
+            None => Subject::Directory(absolute),
+        }),
         Some(kind) => Ok(Subject::File(absolute, kind)),
         None => Err(Stop::before_start(format!(
             "{word} is no image: neither a SIF, nor a squashfs, nor a directory; a definition file is built first: sifbuild build IMAGE {word}"
@@ -126,6 +141,7 @@ impl Unpacking<'_> {
         let layers = match subject {
             Subject::Directory(path) => vec![path.clone()],
             Subject::Step { key, .. } => self.layers_of_step(&store, key)?,
+            Subject::Failed(path, step) => layers_of_failed(path, step)?,
             Subject::File(path, kind) if is_encrypted(path, *kind) => {
                 return self.unpack_encrypted(&store, path, *kind, &place);
             }
@@ -212,6 +228,17 @@ impl Unpacking<'_> {
             pinned.check().map_err(fault)?;
         }
         Ok(layer)
+    }
+}
+
+fn layers_of_failed(path: &Path, step: &FailedStep) -> Result<Vec<PathBuf>, Stop> {
+    match step.directories.iter().find(|directory| !directory.is_dir()) {
+        None => Ok(step.directories.clone()),
+        Some(gone) => Err(Stop::before_start(format!(
+            "{} was kept, but {}, on which it lies, is gone; build the definition again",
+            path.display(),
+            gone.display()
+        ))),
     }
 }
 

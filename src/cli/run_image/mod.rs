@@ -223,7 +223,7 @@ fn prepare(
 /// The namespaces that the subject's files are owned through.
 fn enter(subject: &Subject, fakeroot: bool) -> Result<IdMode, Stop> {
     let fault = |error: sandbox::Error| Stop::before_start(error.to_string());
-    let Subject::Step { mode, .. } = subject else {
+    let Some(mode) = subject.mode() else {
         return match fakeroot {
             true => sandbox::enter(IdModeRequest::Auto).map(|entered| entered.mode).map_err(fault),
             false => sandbox::enter_for_program().map_err(fault),
@@ -234,7 +234,7 @@ fn enter(subject: &Subject, fakeroot: bool) -> Result<IdMode, Stop> {
         false => sandbox::enter_for_program().map_err(fault)?,
     };
     let own = session::store_mode();
-    if own != *mode {
+    if own != mode {
         return Err(Stop::before_start(format!(
             "the step was built with other ids ({mode}) than this user has here ({own}); look into it as the user who built it"
         )));
@@ -283,7 +283,7 @@ impl ProgramArguments {
             )),
             (_, true, _) => Ok(Access::Discarded),
             // A shell to try things out in, as the script had it.
-            (_, _, Subject::Step { .. }) => Ok(Access::Discarded),
+            (_, _, Subject::Step { .. } | Subject::Failed(..)) => Ok(Access::Discarded),
             _ => Ok(Access::ReadOnly),
         }
     }
