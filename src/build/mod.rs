@@ -41,13 +41,14 @@ use crate::luks::Kdf;
 use crate::oci::manifest::Target;
 use crate::pins::Pins;
 use crate::plan::{self, Decision, Plan, PlanOptions, Sections};
-use crate::sandbox::Bind;
+use crate::sandbox::{Bind, Fakeroot, Scope};
 use crate::sif::signature::Signatory;
 use crate::sif::wrapped_key::ImageKey;
 use crate::skeleton::Timestamp;
 use crate::source::Span;
 use crate::squashfs::Compression;
 use crate::store::{LayerBlob, Ownership, Store};
+use crate::tree::Tree;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -241,6 +242,16 @@ impl Engine<'_> {
     pub fn registry(&self) -> Result<Registry<'_>, BuildError> {
         let Connections { fetch, credentials, configuration, no_https, .. } = self.connections()?;
         Ok(Registry::new(fetch.as_ref(), credentials.clone(), configuration.clone(), *no_https))
+    }
+
+    /// What scripts on `tree` are told of owners that the user namespace does not have.
+    pub fn fakeroot(&self, tree: &Tree) -> Option<Fakeroot> {
+        let scope = match self.id_mode {
+            plan::IdMode::Root => return None,
+            plan::IdMode::Range => Scope::Remainder,
+            plan::IdMode::Single => Scope::Everything,
+        };
+        Some(Fakeroot::new(scope, tree))
     }
 
     pub fn ownership(&self) -> Ownership {

@@ -151,6 +151,7 @@ pub fn run(
         log: work.join(format!("{}.log", job.subject.section.trim_start_matches('%'))),
         standard_input: StandardInput::Inherit,
         interactive: false,
+        fakeroot: engine.fakeroot(&filesystem.tree),
         temporary: work.to_path_buf(),
     };
     let outcome = sandbox::run(&run, engine.observer).map_err(|cause| BuildError::Sandbox {
@@ -164,8 +165,10 @@ pub fn run(
     if job.read_only {
         return Ok(None);
     }
-    let layer = disk::scan(&upper, &ScanOptions { overlay: true })?;
-    let layer = if ownership == Ownership::IndexOnly { with_known_owners(layer, &filesystem.tree) } else { layer };
+    let mut layer = disk::scan(&upper, &ScanOptions { overlay: true })?;
+    if let Some(recorded) = &outcome.recorded {
+        sandbox::correct(&mut layer, recorded).expect("what this program wrote a moment ago");
+    }
     Ok(Some((Held { layer, contents: Contents::Directory(upper.clone()) }, upper)))
 }
 

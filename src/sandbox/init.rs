@@ -2,7 +2,7 @@
 
 use super::mounts::{Mounts, remount};
 use super::request::{Answer, Ending, Failure, Run};
-use super::{supervise, sys};
+use super::{fakeroot, supervise, sys};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{SigSet, Signal};
@@ -13,24 +13,30 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, PipeWriter, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
 
 /// Never returns; the answer goes to `report`.
-pub fn run(run: &Run, mounts: &Mounts, mut report: PipeWriter) -> ! {
-    let answer = perform(run, mounts, &mut report).unwrap_or_else(Answer::Failed);
+pub fn run(run: &Run, mounts: &Mounts, supervisor: Option<&UnixStream>, mut report: PipeWriter) -> ! {
+    let answer = perform(run, mounts, supervisor, &mut report).unwrap_or_else(Answer::Failed);
     send(&mut report, &answer);
     supervise::exit(0)
 }
 
-fn perform(run: &Run, mounts: &Mounts, report: &mut PipeWriter) -> Result<Answer, Failure> {
+fn perform(
+    run: &Run,
+    mounts: &Mounts,
+    supervisor: Option<&UnixStream>,
+    report: &mut PipeWriter,
+) -> Result<Answer, Failure> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| Failure::new("follow the parent", errno))?;
     mount_proc(mounts)?;
     pivot(run, mounts).map_err(|error| Failure::new("make the container's root the root", error))?;
     let started = Instant::now();
     let program = match sys::fork().map_err(|errno| Failure::new("fork", errno))? {
         ForkResult::Child => {
-            let failure = execute(run);
+            let failure = execute(run, supervisor);
             send(report, &Answer::Failed(failure));
             supervise::exit(127)
         }
@@ -38,7 +44,7 @@ fn perform(run: &Run, mounts: &Mounts, report: &mut PipeWriter) -> Result<Answer
     };
     let ending = reap_until_end_of(program);
     let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(Answer::Finished { ending, milliseconds })
+    Ok(Answer::Finished { ending, milliseconds, recorded: None })
 }
 
 fn mount_proc(mounts: &Mounts) -> Result<(), Failure> {
@@ -79,12 +85,17 @@ fn reap_until_end_of(program: Pid) -> Ending {
 }
 
 /// Returns only when the program could not be started.
-fn execute(run: &Run) -> Failure {
+fn execute(run: &Run, supervisor: Option<&UnixStream>) -> Failure {
     let name = run.argv.first().map(OsString::as_os_str).unwrap_or_default();
     let (arguments, environment) = match prepare(run) {
         Ok(prepared) => prepared,
         Err(failure) => return failure,
     };
+    if let (Some(fakeroot), Some(socket)) = (&run.fakeroot, supervisor)
+        && let Err(error) = fakeroot::submit(fakeroot.scope, socket)
+    {
+        return Failure::new("have system calls answered (seccomp user notification)", error);
+    }
     let mut last = Errno::ENOENT;
     for candidate in candidates(name, run) {
         let Err(errno) = execve(&candidate, &arguments, &environment);

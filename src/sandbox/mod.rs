@@ -7,6 +7,7 @@
 mod abilities;
 mod diagnosis;
 mod error;
+mod fakeroot;
 mod host;
 mod ids;
 mod init;
@@ -30,6 +31,7 @@ pub use abilities::{
     observe_fuse, observe_host, observe_inside, observe_place, observe_range, observe_single, try_overlay,
 };
 pub use error::Error;
+pub use fakeroot::{Fakeroot, Scope, correct};
 pub use host::{HostScript, host_script};
 pub use ids::{Entered, IdMode, IdModeRequest, enter, enter_for_program};
 pub use interrupt::install as install_interrupt;

@@ -1,5 +1,6 @@
 //! What a script needs to run; also the message to the sandbox process and its answer.
 
+use super::fakeroot::Fakeroot;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub struct Run {
     pub standard_input: StandardInput,
     /// The program gets this process's own terminal, as for a shell in a failed step.
     pub interactive: bool,
+    /// Whether owners and devices that the user namespace does not have are imitated.
+    pub fakeroot: Option<Fakeroot>,
     /// An existing directory of the host, on disk, in which a private `/tmp` and the like are made and removed again.
     #[serde(with = "path")]
     pub temporary: PathBuf,
@@ -90,6 +93,8 @@ pub struct Outcome {
     /// The last line that `sh -x` traced, without its `+`.
     pub last_command: Option<String>,
     pub log: PathBuf,
+    /// What the fakeroot recorded of the files that were changed, for [`correct`](super::correct).
+    pub recorded: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +129,7 @@ pub(super) struct Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
-    Finished { ending: Ending, milliseconds: u64 },
+    Finished { ending: Ending, milliseconds: u64, recorded: Option<String> },
     Failed(Failure),
 }
 

@@ -1,8 +1,8 @@
 //! The sandbox process: one straight line from its request to its answer.
 
 use super::mounts::Mounts;
-use super::request::{Answer, Ending, Failure, Request};
-use super::{init, root, supervise, sys};
+use super::request::{Answer, Ending, Failure, Request, Root};
+use super::{fakeroot, init, root, supervise, sys};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -12,12 +12,13 @@ use std::ffi::OsString;
 use std::io::{self, IoSliceMut, PipeReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 /// `argv[0]` of the sandbox process.
 pub(super) const NAME: &str = "sifbuild-sandbox";
 
 /// Answers are a few hundred bytes, requests some kilobytes and the script.
-const LONGEST_MESSAGE: u64 = 256 << 20;
+pub(super) const LONGEST_MESSAGE: u64 = 256 << 20;
 
 /// Call first in `main`. When this process was started as the sandbox, plays that part and gives the exit code.
 pub fn role(argv: impl IntoIterator<Item = OsString>) -> Option<i32> {
@@ -65,28 +66,48 @@ fn perform(request: &Request) -> Result<Answer, Failure> {
     if getppid().as_raw() != request.parent {
         return Err(Failure::new("follow the parent", nix::errno::Errno::ESRCH));
     }
-    let namespaces =
-        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID;
-    unshare(namespaces).map_err(|errno| Failure::new("make the namespaces (mount, ipc, uts, pid)", errno))?;
+    let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    unshare(namespaces).map_err(|errno| Failure::new("make the namespaces (mount, ipc, uts)", errno))?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(|errno| Failure::new("mount everything private", errno))?;
     let run = &request.run;
     let root = root::mount_for_run(run, &request.session)?;
     let mounts = Mounts::make(run, &root, &request.session)?;
+    let (supervision, socket) = match &run.fakeroot {
+        Some(fakeroot) => Some(fakeroot::prepare(fakeroot, changes(&run.root))?).unzip(),
+        None => (None, None),
+    };
     std::env::set_current_dir(&root).map_err(|error| Failure::new("enter the root", error))?;
     let (reader, writer) = io::pipe().map_err(|error| Failure::new("make a pipe", error))?;
-    match sys::fork().map_err(|errno| Failure::new("fork", errno))? {
+    match sys::fork_into_pid_namespace().map_err(|error| Failure::new("make the pid namespace", error))? {
         ForkResult::Child => {
             drop(reader);
-            init::run(run, &mounts, writer)
+            init::run(run, &mounts, socket.as_ref(), writer)
         }
         ForkResult::Parent { child } => {
-            drop(writer);
+            drop((writer, socket));
+            let running = supervision.map(fakeroot::Supervision::start).transpose().inspect_err(|_| {
+                // It would wait for answers for ever.
+                let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
+            })?;
             let heard = hear(reader);
             let code = supervise::wait_for(child);
             mounts.take_down(run);
-            Ok(heard.unwrap_or(Answer::Finished { ending: Ending::Exited(code), milliseconds: 0 }))
+            let mut answer =
+                heard.unwrap_or(Answer::Finished { ending: Ending::Exited(code), milliseconds: 0, recorded: None });
+            if let (Some(running), Answer::Finished { recorded, .. }) = (running, &mut answer) {
+                *recorded = Some(running.finish()?);
+            }
+            Ok(answer)
         }
+    }
+}
+
+/// The directory that the program's changes land in.
+fn changes(root: &Root) -> &Path {
+    match root {
+        Root::Overlay { upper, .. } => upper,
+        Root::Directory(directory) => directory,
     }
 }
 

@@ -53,7 +53,7 @@ fn supervise(run: &Run, session: &Path, observer: &dyn Observer) -> Result<Outco
         }
     }
     let mut bytes = Vec::new();
-    let heard = (&socket).take(1 << 20).read_to_end(&mut bytes);
+    let heard = (&socket).take(role::LONGEST_MESSAGE).read_to_end(&mut bytes);
     let status = guard.wait().map_err(fail("wait for"))?;
     if run.interactive {
         interrupt::take_terminal_back();
@@ -63,12 +63,13 @@ fn supervise(run: &Run, session: &Path, observer: &dyn Observer) -> Result<Outco
     let answer = serde_json::from_slice(&bytes).map_err(|_| Error::HelperDied { status: status.to_string() })?;
     let (last_lines, last_command) = output.map(Output::finish).unwrap_or_default();
     match answer {
-        Answer::Finished { ending, milliseconds } => Ok(Outcome {
+        Answer::Finished { ending, milliseconds, recorded } => Ok(Outcome {
             ending,
             duration: Duration::from_millis(milliseconds),
             last_lines,
             last_command,
             log: run.log.clone(),
+            recorded,
         }),
         Answer::Failed(failure) => Err(failure.into()),
     }

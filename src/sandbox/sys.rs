@@ -17,6 +17,19 @@ pub fn fork() -> nix::Result<ForkResult> {
     unsafe { nix::unistd::fork() }
 }
 
+/// Forks a child that is process 1 of a new pid namespace. Unlike after `unshare`, the caller may still start threads.
+pub fn fork_into_pid_namespace() -> io::Result<ForkResult> {
+    let flags = libc::c_long::from(libc::CLONE_NEWPID | libc::SIGCHLD);
+    // SAFETY: without a stack of its own and with nothing shared, clone is fork; the caller is single-threaded (see `fork`), so no lock of
+    // the C library needs a handler that only its own `fork` would run.
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(ForkResult::Child),
+        child => Ok(ForkResult::Parent { child: nix::unistd::Pid::from_raw(child as i32) }),
+    }
+}
+
 /// Sets the default disposition.
 pub fn default_signal(signal: Signal) -> nix::Result<()> {
     // SAFETY: no handler function is involved.

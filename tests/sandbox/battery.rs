@@ -140,6 +140,7 @@ impl Place {
             log: self.path("log"),
             standard_input: StandardInput::Null,
             interactive: false,
+            fakeroot: None,
             temporary: self.path("temporary"),
         }
     }

@@ -1,0 +1,118 @@
+//! What was asked for and the kernel could not do: owners, devices, privileged attributes, by inode.
+//!
+//! Invariant: a record outlives rename and hard links, since it is the inode's; it dies with the inode, since a new
+//! inode of the same number has another birth time. Overlay keeps the number when it copies a file up, but not the birth
+//! time: what is known from below is therefore remembered without one (a number below is never used again while the run
+//! lasts), and all else is recorded after a change that made the kernel copy it up.
+
+use super::status::Status;
+use crate::tree::{Kind, Metadata, Xattrs};
+use std::collections::HashMap;
+
+/// Device and number.
+pub type Key = (u64, u64);
+/// Seconds and nanoseconds.
+pub type Birth = (i64, u32);
+
+/// A device: its type bits, major and minor number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub kind: u32,
+    pub major: u32,
+    pub minor: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub user: u32,
+    pub group: u32,
+    pub device: Option<Device>,
+    /// Permissions that the kernel refused to set.
+    pub permissions: Option<u32>,
+    /// Attributes that the kernel refused to set.
+    pub attributes: Xattrs,
+}
+
+impl Record {
+    /// What has to be remembered of an inode whose owner on disk is container root.
+    pub fn known(metadata: &Metadata, kind: &Kind) -> Record {
+        let device = match *kind {
+            Kind::CharacterDevice { major, minor } => Some(Device { kind: libc::S_IFCHR, major, minor }),
+            Kind::BlockDevice { major, minor } => Some(Device { kind: libc::S_IFBLK, major, minor }),
+            _ => None,
+        };
+        Record { user: metadata.uid, group: metadata.gid, device, permissions: None, attributes: Xattrs::new() }
+    }
+
+    /// Nothing that the kernel would not say by itself.
+    fn is_default(&self, shown: (u32, u32)) -> bool {
+        (self.user, self.group) == shown
+            && self.device.is_none()
+            && self.permissions.is_none()
+            && self.attributes.is_empty()
+    }
+}
+
+#[derive(Default)]
+pub struct Records {
+    of: HashMap<Key, (Record, Option<Birth>)>,
+    with_attributes: usize,
+}
+
+impl Records {
+    /// A record of an inode that was there before the run.
+    pub fn remember(&mut self, key: Key, record: Record) {
+        self.put(key, record, None);
+    }
+
+    pub fn get(&self, status: &Status) -> Option<&Record> {
+        let (record, birth) = self.of.get(&status.key())?;
+        match birth {
+            Some(birth) if status.birth().is_some_and(|found| found != *birth) => None,
+            _ => Some(record),
+        }
+    }
+
+    /// Changes what is recorded of an inode; `status` is what the kernel says of it after its part was done.
+    pub fn change(&mut self, status: &Status, change: impl FnOnce(&mut Record)) {
+        let shown = status.shown_owner();
+        let mut record = self.get(status).cloned().unwrap_or_else(|| Record {
+            user: shown.0,
+            group: shown.1,
+            ..Record::default()
+        });
+        change(&mut record);
+        if record.is_default(shown) {
+            self.forget(status.key());
+        } else {
+            self.put(status.key(), record, status.birth());
+        }
+    }
+
+    /// What was recorded of one inode goes over to the one that overlay made of it.
+    pub fn follow(&mut self, before: &Status, after: &Status) {
+        if before.key() != after.key()
+            && let Some(record) = self.get(before).cloned()
+        {
+            self.put(after.key(), record, after.birth());
+        }
+    }
+
+    /// Whether any inode has attributes of ours: if none, the kernel's answers are right.
+    pub fn have_attributes(&self) -> bool {
+        self.with_attributes > 0
+    }
+
+    fn put(&mut self, key: Key, record: Record, birth: Option<Birth>) {
+        self.with_attributes += usize::from(!record.attributes.is_empty());
+        if let Some((old, _)) = self.of.insert(key, (record, birth)) {
+            self.with_attributes -= usize::from(!old.attributes.is_empty());
+        }
+    }
+
+    fn forget(&mut self, key: Key) {
+        if let Some((old, _)) = self.of.remove(&key) {
+            self.with_attributes -= usize::from(!old.attributes.is_empty());
+        }
+    }
+}
