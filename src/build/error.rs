@@ -38,7 +38,7 @@ pub struct ScriptFailure {
     pub kept: Option<PathBuf>,
     /// It ran in the sandbox and no shell was asked for: there is a state to look at.
     pub can_look_around: bool,
-    /// Only one user id was available, which makes `chown` and the like fail.
+    /// Only one user id was available and no fakeroot, which makes `chown` and the like fail.
     pub single_id: bool,
     /// The disk that the script wrote to is full.
     pub full: Option<String>,
@@ -125,7 +125,7 @@ fn failed_script(failure: &ScriptFailure) -> String {
         text.push_str(&format!("\n  log: {}", failure.log.display()));
     }
     if failure.single_id {
-        text.push_str("\n  note: only one user id is available here, so chown, useradd and setgroups fail; with a range of ids in /etc/subuid and /etc/subgid they work");
+        text.push_str("\n  note: only one user id is available here and this kernel lets nobody answer system calls, so chown, useradd and setgroups fail; with a range of ids in /etc/subuid and /etc/subgid they work");
     }
     if let Some(full) = &failure.full {
         text.push_str(&format!("\n  note: {full}"));

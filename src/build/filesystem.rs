@@ -3,7 +3,7 @@
 use super::BuildError;
 use super::pack::read_in;
 use crate::digest::Digest;
-use crate::store::{Contents, Held, Ownership, StoreError, check_out, lay_out};
+use crate::store::{Contents, Held, Ownership, StoreError, check_out, lay_out, stand_in_for_devices};
 use crate::tree::{Node, Tree, TreePath};
 use std::collections::HashMap;
 use std::fs;
@@ -53,6 +53,7 @@ impl Filesystem {
             let root = new_directory(work, &format!("layer-{number}"))?;
             if number == 0 {
                 let index = check_out(&mut self.layers[..1], &root, ownership, threads, progress)?;
+                stand_in_for_devices(&index, &root)?;
                 self.layers[0] = Held { layer: index, contents: Contents::Directory(root) };
             } else {
                 let mut merged = Tree::new();
@@ -62,6 +63,7 @@ impl Filesystem {
                 let held = &self.layers[number];
                 copy_root_metadata(&merged, &root, ownership)?;
                 lay_out(held, &merged, &root, ownership, user_xattrs)?;
+                stand_in_for_devices(&held.layer, &root)?;
                 let layer = stored(&held.layer);
                 self.layers[number] = Held { layer, contents: Contents::Directory(root) };
             }

@@ -60,6 +60,8 @@ pub struct Engine<'a> {
     pub store: &'a Store,
     pub observer: &'a dyn Observer,
     pub id_mode: plan::IdMode,
+    /// How far scripts are shown owners and devices that the user namespace does not have; `None`: not at all.
+    pub fakeroot: Option<Scope>,
     /// Makes the network's client when it is first needed: it starts threads.
     pub connect: &'a dyn Fn() -> Result<Connections, BuildError>,
     pub connections: OnceCell<Connections>,
@@ -199,7 +201,7 @@ fn prepare(
         epoch => epoch,
     };
     let options = &Options { epoch, ..options.clone() };
-    let plan = plan::plan(definition, &pins, &options.plan(engine.id_mode));
+    let plan = plan::plan(definition, &pins, &options.plan(engine.id_mode, engine.fakeroot));
     let decisions = prune(definition, &plan, engine, options);
     Ok((plan, decisions, epoch))
 }
@@ -246,12 +248,7 @@ impl Engine<'_> {
 
     /// What scripts on `tree` are told of owners that the user namespace does not have.
     pub fn fakeroot(&self, tree: &Tree) -> Option<Fakeroot> {
-        let scope = match self.id_mode {
-            plan::IdMode::Root => return None,
-            plan::IdMode::Range => Scope::Remainder,
-            plan::IdMode::Single => Scope::Everything,
-        };
-        Some(Fakeroot::new(scope, tree))
+        self.fakeroot.map(|scope| Fakeroot::new(scope, tree))
     }
 
     pub fn ownership(&self) -> Ownership {
@@ -267,8 +264,9 @@ impl Options {
         Target::new(self.arch, self.variant.as_deref())
     }
 
-    fn plan(&self, id_mode: plan::IdMode) -> PlanOptions {
+    fn plan(&self, id_mode: plan::IdMode, fakeroot: Option<Scope>) -> PlanOptions {
         let mut options = PlanOptions::new(self.arch, id_mode);
+        options.fakeroot = fakeroot.map(Scope::name);
         options.sections = self.sections.clone();
         options.notest = self.notest;
         options.binds = self

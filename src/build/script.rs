@@ -168,6 +168,8 @@ pub fn run(
     let mut layer = disk::scan(&upper, &ScanOptions { overlay: true })?;
     if let Some(recorded) = &outcome.recorded {
         sandbox::correct(&mut layer, recorded).expect("what this program wrote a moment ago");
+    } else if ownership == Ownership::IndexOnly {
+        layer = with_known_owners(layer, &filesystem.tree);
     }
     Ok(Some((Held { layer, contents: Contents::Directory(upper.clone()) }, upper)))
 }
@@ -306,7 +308,7 @@ fn describe(subject: &Subject<'_>, outcome: Outcome, kept: Option<PathBuf>, engi
         kept,
         can_look_around: false,
         full: None,
-        single_id: engine.id_mode == crate::plan::IdMode::Single,
+        single_id: engine.id_mode == crate::plan::IdMode::Single && engine.fakeroot.is_none(),
     }
 }
 

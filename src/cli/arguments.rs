@@ -62,6 +62,10 @@ pub struct BuildArguments {
     /// How users and groups are emulated
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub id_mode: IdModeChoice,
+    /// Whether scripts see owners and devices that are only recorded: where there is one id (auto), with a range of ids too, or never
+    /// (faster, and wrong owners)
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub fakeroot_stat: FakerootStat,
 
     /// Compression of the image: zstd, gzip, xz, lz4, none, each with :LEVEL where it has levels
     #[arg(long, value_name = "NAME[:LEVEL]")]
@@ -191,6 +195,14 @@ pub enum IdModeChoice {
     Root,
     Range,
     Single,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FakerootStat {
+    #[default]
+    Auto,
+    On,
+    Off,
 }
 
 /// A variable of the environment under its three prefixes, the first set one wins.

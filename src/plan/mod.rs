@@ -43,6 +43,8 @@ pub struct PlanOptions {
     pub notest: bool,
     /// How owners inside the image are made.
     pub id_mode: IdMode,
+    /// How far the fakeroot goes.
+    pub fakeroot: Option<&'static str>,
     pub network: Network,
     /// `--bind` and `--mount`, as the sandbox takes them.
     pub binds: Vec<String>,
@@ -60,6 +62,7 @@ impl PlanOptions {
             sections: Sections::all(),
             notest: false,
             id_mode,
+            fakeroot: None,
             network: Network::Host,
             binds: Vec::new(),
             environment: BTreeMap::new(),

@@ -273,6 +273,9 @@ impl Order<'_> {
     fn set_surroundings(&self, document: &mut KeyDocument) {
         document.set("arch", self.options.arch.oci());
         document.set("ids", self.options.id_mode.name());
+        if let Some(fakeroot) = self.options.fakeroot {
+            document.set("fakeroot", fakeroot);
+        }
         document.set("network", self.options.network.name());
         document.set_list("bind", self.options.binds.iter().map(String::as_str));
         let variables: Vec<String> =

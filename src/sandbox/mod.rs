@@ -31,7 +31,7 @@ pub use abilities::{
     observe_fuse, observe_host, observe_inside, observe_place, observe_range, observe_single, try_overlay,
 };
 pub use error::Error;
-pub use fakeroot::{Fakeroot, Scope, correct};
+pub use fakeroot::{Fakeroot, Scope, correct, try_fakeroot};
 pub use host::{HostScript, host_script};
 pub use ids::{Entered, IdMode, IdModeRequest, enter, enter_for_program};
 pub use interrupt::install as install_interrupt;

@@ -4,7 +4,7 @@
 
 use super::{Contents, Held, Shadow, StoreError, at};
 use crate::tree::{Body, Change, Entry, InodeId, Kind, Layer, Metadata, Node, Source, Tree, TreePath};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -158,6 +158,31 @@ fn make_node(place: &Path, kind: u32, device: u64) -> Result<(), StoreError> {
     }
 }
 
+/// Puts an empty file where `index` has a device that could not be made in `root`: a name for the fakeroot to show a device at.
+pub fn stand_in_for_devices(index: &Layer, root: &Path) -> Result<(), StoreError> {
+    let mut changed = HashSet::new();
+    for entry in &index.entries {
+        let Change::Put(metadata, Kind::CharacterDevice { .. } | Kind::BlockDevice { .. }) = &entry.change else { continue };
+        let place = entry.path.below(root);
+        let made = File::options().write(true).create_new(true).mode(u32::from(metadata.mode) & 0o7777).open(&place);
+        match made {
+            Ok(file) => {
+                let mode = Permissions::from_mode(u32::from(metadata.mode));
+                file.set_permissions(mode).map_err(at("cannot set the mode of", &place))?;
+                changed.extend(entry.path.parent());
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(at("cannot write", &place)(error)),
+        }
+    }
+    for entry in index.entries.iter().filter(|entry| changed.contains(&entry.path)) {
+        if let Change::Put(metadata, Kind::Directory) = &entry.change {
+            set_time(&entry.path.below(root), metadata.mtime)?;
+        }
+    }
+    Ok(())
+}
+
 pub fn set_metadata(place: &Path, metadata: &Metadata, link: bool, ownership: Ownership) -> Result<(), StoreError> {
     let owner = std::os::unix::fs::lchown(place, Some(metadata.uid), Some(metadata.gid));
     if ownership == Ownership::Real {
@@ -177,7 +202,11 @@ pub fn set_metadata(place: &Path, metadata: &Metadata, link: bool, ownership: Ow
         // What the kernel or the filesystem refuses (trusted.*, a filesystem without attributes) lives on in the index.
         let _ = rustix::fs::lsetxattr(place, name.as_c_str(), value, rustix::fs::XattrFlags::empty());
     }
-    let time = rustix::fs::Timespec { tv_sec: metadata.mtime, tv_nsec: 0 };
+    set_time(place, metadata.mtime)
+}
+
+fn set_time(place: &Path, seconds: i64) -> Result<(), StoreError> {
+    let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 0 };
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(rustix::fs::CWD, place, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|error| at("cannot set the time of", place)(error.into()))

@@ -30,7 +30,7 @@ mod contents;
 mod extract;
 
 pub use blob::{BlobError, LayerBlob, VerifiedReader};
-pub use checkout::{Ownership, check_out, lay_out, set_metadata};
+pub use checkout::{Ownership, check_out, lay_out, set_metadata, stand_in_for_devices};
 pub use collect::{Collection, Limit, Usage, mark_used, size_on_disk};
 pub use contents::{Contents, Held, Opener, Origin, Shadow};
 

@@ -33,6 +33,15 @@ impl RootFilesystem {
         self.0.tree.inode(self.find(path)?).metadata.xattrs.get(name.as_bytes()).cloned()
     }
 
+    /// `c 1:3`.
+    pub fn device(&self, path: &str) -> Option<String> {
+        match self.0.tree.inode(self.find(path)?).node {
+            Node::CharacterDevice { major, minor } => Some(format!("c {major}:{minor}")),
+            Node::BlockDevice { major, minor } => Some(format!("b {major}:{minor}")),
+            _ => None,
+        }
+    }
+
     pub fn target(&self, path: &str) -> Option<String> {
         match &self.0.tree.inode(self.find(path)?).node {
             Node::Symlink { target } => Some(String::from_utf8_lossy(target).into_owned()),

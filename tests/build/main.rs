@@ -5,6 +5,7 @@
 mod base;
 mod encrypted;
 mod failures;
+mod fakeroot;
 mod flags;
 mod image;
 mod keyserver;

@@ -136,6 +136,7 @@ impl Performer<'_> {
         let mut layers = std::mem::take(&mut work.filesystem.layers);
         let index =
             crate::store::check_out(&mut layers, &root, self.engine.ownership(), self.options.threads, &mut progress)?;
+        crate::store::stand_in_for_devices(&index, &root)?;
         observer.observe(Event::ProgressFinished { task: Task::Unpack, subject: "base".to_owned() });
         // From here on nothing is read from this base's file: it may be replaced while scripts run.
         self.engine.check_bases()?;
@@ -148,8 +149,8 @@ impl Performer<'_> {
 
     fn debian(&mut self, step: &Step, lines: &[String]) -> Result<(), BuildError> {
         let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
-        if self.engine.id_mode == crate::plan::IdMode::Single {
-            let cause = "a Debian base needs more than one user id, because its packages give files to several users; have an administrator run \
+        if self.engine.id_mode == crate::plan::IdMode::Single && self.engine.fakeroot.is_none() {
+            let cause = "a Debian base needs more than one user id, because its packages give files to several users, and this kernel lets nobody imitate them; have an administrator run \
                 `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (package uidmap), or begin from an OCI image of Debian";
             return Err(fault(cause.to_owned()));
         }

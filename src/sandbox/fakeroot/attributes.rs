@@ -39,7 +39,7 @@ impl Supervisor {
         let value = if length == 0 { Vec::new() } else { process.read(process.argument(2), length)? };
         let flags = process.word(4);
         let (place, follow) = self.attribute_place(process, reach)?;
-        let credentials = self.credentials(process);
+        let credentials = self.credentials(process)?;
         process.within(|| {
             let file = process.hold(&place, follow)?;
             let before = process.status_of(file.as_fd())?;

@@ -24,6 +24,8 @@ pub enum Call {
     FileStat,
     StatAt,
     StatX,
+    /// Lists of names tell types too.
+    ListDirectory,
     Access,
     AccessAt,
     AccessAt2,
@@ -65,6 +67,10 @@ pub enum Call {
     RemoveDirectory,
     Rename,
     RenameAt,
+    /// A socket gets a name.
+    Bind,
+    /// i386: the same among all calls on sockets.
+    SocketCall,
     ChangeRoot,
     /// The caller's view of the file system or of ids changes; performed by the kernel.
     ChangeView,
@@ -155,6 +161,7 @@ pub const ROWS: &[Row] = &[
     row(Call::Stat, [4, 195, NONE], Always, Status),
     row(Call::LinkStat, [6, 196, NONE], Always, Status),
     row(Call::StatX, [332, 383, 291], Always, Status),
+    row(ListDirectory, [217, 220, 61], Always, Status),
     row(Access, [21, 33, NONE], Always, Status),
     row(AccessAt, [269, 307, 48], Always, Status),
     row(AccessAt2, [439, 439, 439], Always, Status),
@@ -240,6 +247,8 @@ pub const ROWS: &[Row] = &[
     row(Rename, [82, 38, NONE], Always, Creation),
     row(RenameAt, [264, 302, 38], Always, Creation),
     row(RenameAt, [316, 353, 276], Always, Creation),
+    row(Bind, [49, 361, 200], Always, Creation),
+    row(SocketCall, [NONE, 102, NONE], Is(0, 2), Creation),
     row(ChangeRoot, [161, 61, 51], Always, View),
     row(ChangeView, [155, 217, 41], Always, View),
     row(ChangeView, [308, 346, 268], Always, View),
@@ -263,6 +272,16 @@ impl Scope {
             Identity | Creation => !self.is_remainder(),
             Status | AttributesShown => matches!(self, Scope::Everything | Scope::RemainderWithStatus),
         })
+    }
+
+    /// For keys of results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::Everything => "everything",
+            Scope::WithoutStatus => "without-stat",
+            Scope::Remainder => "devices",
+            Scope::RemainderWithStatus => "devices-with-stat",
+        }
     }
 
     /// Whether the kernel itself knows most ids.

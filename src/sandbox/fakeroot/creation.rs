@@ -28,7 +28,7 @@ struct Open {
 
 impl Supervisor {
     pub(super) fn open(&self, process: &Process<'_>, call: Call) -> io::Result<Answer> {
-        let credentials = self.credentials(process);
+        let credentials = self.credentials(process)?;
         let Some(open) = self.read_open(process, call)? else { return Ok(Reply::Continue.into()) };
         process.within(|| self.create(process, &open, &credentials))
     }
@@ -123,7 +123,7 @@ impl Supervisor {
             if call == Call::MakeDirectoryAt { (process.int(0), 1) } else { (libc::AT_FDCWD, 0) };
         let path = process.read_string(process.argument(first))?;
         let mode = process.word(first + 1);
-        let credentials = self.credentials(process);
+        let credentials = self.credentials(process)?;
         self.make(process, directory, &path, &credentials, |place, mask| {
             Ok(rustix::fs::mkdir(place, Mode::from_raw_mode(mode & 0o1777 & !mask))?)
         })
@@ -133,7 +133,7 @@ impl Supervisor {
         let (directory, second) = if call == Call::MakeLinkAt { (process.int(1), 2) } else { (libc::AT_FDCWD, 1) };
         let path = process.read_string(process.argument(second))?;
         let target = process.read_string(process.argument(0))?;
-        let credentials = self.credentials(process);
+        let credentials = self.credentials(process)?;
         self.make(process, directory, &path, &credentials, |place, _| Ok(rustix::fs::symlink(&target, place)?))
     }
 
@@ -191,7 +191,7 @@ impl Supervisor {
 
     /// Whether the caller may take the names away that the call takes away. Root may.
     pub(super) fn remove(&self, process: &Process<'_>, call: Call) -> io::Result<Answer> {
-        let credentials = self.credentials(process);
+        let credentials = self.credentials(process)?;
         if credentials.may(credentials::FOWNER) && credentials.may(credentials::DAC_OVERRIDE) {
             return Ok(Reply::Continue.into());
         }

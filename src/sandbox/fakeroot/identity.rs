@@ -132,7 +132,7 @@ impl Supervisor {
         process: &Process<'_>,
         change: impl FnOnce(&mut Credentials) -> Result<(), Refused>,
     ) -> io::Result<Answer> {
-        let mut credentials = self.credentials(process);
+        let mut credentials = self.credentials(process)?;
         if change(&mut credentials).is_err() {
             return Ok(Reply::Errno(libc::EPERM).into());
         }
@@ -198,7 +198,7 @@ impl Supervisor {
     pub(super) fn process_control(&self, process: &Process<'_>) -> io::Result<Answer> {
         match process.int(0) {
             libc::PR_GET_KEEPCAPS => {
-                let kept = self.credentials(process).keep_capabilities;
+                let kept = self.credentials(process)?.keep_capabilities;
                 Ok(Reply::Value(i64::from(kept)).into())
             }
             libc::PR_SET_KEEPCAPS if process.argument(1) <= 1 => self.change_identity(process, |credentials| {
@@ -214,7 +214,7 @@ impl Supervisor {
         let capability = process.word(2);
         match process.int(1) {
             libc::PR_CAP_AMBIENT_IS_SET if capability < 64 => {
-                let set = self.credentials(process).ambient >> capability & 1;
+                let set = self.credentials(process)?.ambient >> capability & 1;
                 Ok(Reply::Value(set as i64).into())
             }
             libc::PR_CAP_AMBIENT_RAISE => self.change_identity(process, |of| of.raise_ambient(capability)),

@@ -20,6 +20,7 @@ mod ownership;
 mod process;
 mod record;
 mod shown;
+mod sockets;
 mod status;
 mod supervisor;
 mod watch;
@@ -67,6 +68,26 @@ impl Fakeroot {
             }
         }
         Fakeroot { scope, known: text::write(&layer) }
+    }
+}
+
+/// Tries in a child process that ends at once whether system calls can be answered. Only where there is one thread.
+pub fn try_fakeroot(scope: Scope) -> io::Result<()> {
+    if !filter::is_supported() {
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
+    match super::sys::fork()? {
+        nix::unistd::ForkResult::Child => {
+            let errno = match notify::install(&filter::program(scope)) {
+                Ok(_) => 0,
+                Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+            };
+            super::supervise::exit(errno)
+        }
+        nix::unistd::ForkResult::Parent { child } => match super::supervise::wait_for(child) {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        },
     }
 }
 

@@ -166,6 +166,15 @@ pub fn set_lock_limit(process: u32, soft: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Reads on in an open directory: entries as the kernel writes them, and how many bytes they take. 0: there are no more.
+pub fn list(directory: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most as many bytes as the buffer, whose length is given, has.
+    let result = unsafe {
+        libc::syscall(libc::SYS_getdents64, directory.as_raw_fd(), buffer.as_mut_ptr(), buffer.len() as libc::c_uint)
+    };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
 /// `statx` relative to the working directory: the structure as the kernel writes it, which is the same for every architecture.
 pub fn statx(path: &CStr, flags: i32, mask: u32) -> io::Result<[u8; STATX_SIZE]> {
     statx_at(libc::AT_FDCWD, path, flags, mask)

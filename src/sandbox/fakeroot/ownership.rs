@@ -42,7 +42,7 @@ impl Supervisor {
             id => id,
         };
         let (user, group) = (id(first), id(first + 1));
-        let credentials = self.credentials(process);
+        let credentials = self.credentials(process)?;
         process.within(|| {
             let file = process.hold(&place, follow)?;
             let before = process.status_of(file.as_fd())?;
@@ -104,7 +104,7 @@ impl Supervisor {
             }
             _ => (self.place_of(process, 0)?, true, process.word(1)),
         };
-        let credentials = self.credentials(process);
+        let credentials = self.credentials(process)?;
         process.within(|| {
             let file = process.hold(&place, follow)?;
             let status = process.status_of(file.as_fd())?;
@@ -147,7 +147,7 @@ impl Supervisor {
         let path = process.read_string(process.argument(first))?;
         let (mode, device) = (process.word(first + 1), process.argument(first + 2));
         let kind = mode & libc::S_IFMT;
-        let credentials = self.credentials(process);
+        let credentials = self.credentials(process)?;
         let is_device = kind == libc::S_IFCHR || kind == libc::S_IFBLK;
         if !is_device {
             return match kind {

@@ -4,6 +4,7 @@
 //! working directory of a supervising thread is the outer `/proc`, which the container cannot see: a path of the process begins there
 //! with its number, so that its own working directory, descriptors and root are what the kernel says they are.
 
+use super::credentials::{Credentials, Ids};
 use super::notify::{self, Notification};
 use super::status::{self, Status};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
@@ -56,6 +57,8 @@ impl Outside {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::process::fchdir(&proc)?;
+        // What is made for a process gets that process's mask alone.
+        rustix::process::umask(Mode::empty());
         let root_identity = identity(c"/", single)?;
         Ok(Outside { root, proc, root_identity, single })
     }
@@ -158,18 +161,53 @@ impl Process<'_> {
         notify::set_lock_limit(self.call.thread, if number == 0 { libc::RLIM64_INFINITY } else { number as u64 })
     }
 
-    /// A line of its `status` file.
-    pub fn status_line(&self, name: &str) -> io::Result<String> {
+    fn status_text(&self) -> io::Result<String> {
         let path = format!("{}/status", self.call.thread);
         let file = rustix::fs::openat(&self.outside.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let text = io::read_to_string(std::fs::File::from(file))?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        value.map(|value| value.trim().to_owned()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+        io::read_to_string(std::fs::File::from(file))
+    }
+
+    /// A line of its `status` file.
+    pub fn status_line(&self, name: &str) -> io::Result<String> {
+        line(&self.status_text()?, name).map(str::to_owned)
+    }
+
+    /// What the kernel itself knows of it. Spec: proc_pid_status(5); ids are those of this thread's user namespace, which is the container's.
+    pub fn real_credentials(&self) -> io::Result<Credentials> {
+        let text = self.status_text()?;
+        let numbers = |name: &str| -> io::Result<Vec<u32>> {
+            Ok(line(&text, name)?.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+        };
+        let ids = |name: &str| match numbers(name)?[..] {
+            [real, effective, saved, files] => Ok(Ids { real, effective, saved, files }),
+            _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        };
+        let set = |name: &str| {
+            u64::from_str_radix(line(&text, name)?, 16).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+        };
+        let mut groups = numbers("Groups")?;
+        groups.sort_unstable();
+        Ok(Credentials {
+            user: ids("Uid")?,
+            group: ids("Gid")?,
+            groups,
+            permitted: set("CapPrm")?,
+            effective: set("CapEff")?,
+            ..Credentials::root()
+        })
     }
 
     pub fn umask(&self) -> io::Result<u32> {
         let text = self.status_line("Umask")?;
         u32::from_str_radix(&text, 8).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+    }
+
+    /// A copy of one of its descriptors, with the same place in the file.
+    pub fn copy_descriptor(&self, number: i32) -> io::Result<OwnedFd> {
+        let gone = || io::Error::from_raw_os_error(libc::ESRCH);
+        let process = self.status_line("Tgid")?.parse().ok().and_then(rustix::process::Pid::from_raw).ok_or_else(gone)?;
+        let handle = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?;
+        Ok(rustix::process::pidfd_getfd(&handle, number, rustix::process::PidfdGetfdFlags::empty())?)
     }
 
     /// The file that `path`, relative to its descriptor `directory`, names. With an empty path: the descriptor itself.
@@ -235,6 +273,15 @@ impl Process<'_> {
         result
     }
 
+    /// Does something from the directory in which the process is; relative names then mean what they mean to it.
+    pub fn from_its_directory<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        let place = self.hold(&self.place(libc::AT_FDCWD, c""), true)?;
+        rustix::process::fchdir(&place)?;
+        let result = work();
+        rustix::process::fchdir(&self.outside.proc).expect("a supervising thread can return to where it stands");
+        Ok(result)
+    }
+
     pub fn status(&self, place: &Place, follow: bool) -> io::Result<Status> {
         let flags = if follow || place.descriptor { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
         Ok(Status::new(notify::statx(&place.path, flags, status::MASK)?, self.outside.single))
@@ -263,6 +310,11 @@ impl Process<'_> {
     pub fn held(&self, file: BorrowedFd<'_>) -> CString {
         CString::new(format!("self/fd/{}", file.as_raw_fd())).expect("no NUL")
     }
+}
+
+fn line<'a>(text: &'a str, name: &str) -> io::Result<&'a str> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.map(str::trim).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
 }
 
 /// `/proc/self` and its like: the rest below the process's own directory. There is no process of ours in the container's `/proc`.

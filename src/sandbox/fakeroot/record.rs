@@ -57,6 +57,7 @@ impl Record {
 pub struct Records {
     of: HashMap<Key, (Record, Option<Birth>)>,
     with_attributes: usize,
+    devices: usize,
 }
 
 impl Records {
@@ -103,16 +104,31 @@ impl Records {
         self.with_attributes > 0
     }
 
+    pub fn have_devices(&self) -> bool {
+        self.devices > 0
+    }
+
+    /// A device of this number, by number alone: for lists of names, which say no more.
+    pub fn device(&self, key: Key) -> Option<Device> {
+        self.of.get(&key)?.0.device
+    }
+
     fn put(&mut self, key: Key, record: Record, birth: Option<Birth>) {
         self.with_attributes += usize::from(!record.attributes.is_empty());
+        self.devices += usize::from(record.device.is_some());
         if let Some((old, _)) = self.of.insert(key, (record, birth)) {
-            self.with_attributes -= usize::from(!old.attributes.is_empty());
+            self.leave(&old);
         }
     }
 
     fn forget(&mut self, key: Key) {
         if let Some((old, _)) = self.of.remove(&key) {
-            self.with_attributes -= usize::from(!old.attributes.is_empty());
+            self.leave(&old);
         }
+    }
+
+    fn leave(&mut self, old: &Record) {
+        self.with_attributes -= usize::from(!old.attributes.is_empty());
+        self.devices -= usize::from(old.device.is_some());
     }
 }

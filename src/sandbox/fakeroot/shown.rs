@@ -2,11 +2,14 @@
 
 use super::calls::Call;
 use super::credentials::{Ids, may_access};
-use super::notify::Reply;
+use super::notify::{self, Reply};
 use super::process::Process;
 use super::supervisor::{Answer, Supervisor};
 use std::io;
+use std::os::fd::AsFd;
 
+/// As much as a C library asks for at once.
+const LONGEST_LIST: usize = 1 << 20;
 const EMPTY_OR_LINK: i32 = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW;
 
 impl Supervisor {
@@ -52,6 +55,32 @@ impl Supervisor {
         }
     }
 
+    /// A list of names says that a stand-in is a file: it gets the type of its device. Where there are none the kernel answers.
+    pub(super) fn list_directory(&self, process: &Process<'_>) -> io::Result<Answer> {
+        if !self.state().records.have_devices() {
+            return Ok(Reply::Continue.into());
+        }
+        let directory = process.copy_descriptor(process.int(0))?;
+        let device = process.status_of(directory.as_fd())?.key().0;
+        let mut buffer = vec![0; (process.word(2) as usize).min(LONGEST_LIST)];
+        if !process.is_valid() {
+            return Ok(Reply::Continue.into());
+        }
+        let length = match notify::list(directory.as_fd(), &mut buffer) {
+            Ok(length) => length,
+            Err(error) => return Ok(Reply::Errno(error.raw_os_error().unwrap_or(libc::EIO)).into()),
+        };
+        buffer.truncate(length);
+        {
+            let state = self.state();
+            set_types(&mut buffer, |inode| state.records.device((device, inode)).map(|device| device.kind));
+        }
+        if process.write(process.argument(1), &buffer).is_err() {
+            return Ok(Reply::Errno(libc::EFAULT).into());
+        }
+        Ok(Reply::Value(length as i64).into())
+    }
+
     /// The kernel knows what container root may; of the others it knows nothing.
     pub(super) fn access(&self, process: &Process<'_>, call: Call) -> io::Result<Answer> {
         let number = process.identity();
@@ -80,5 +109,39 @@ impl Supervisor {
             true => Ok(Reply::Continue.into()),
             false => Ok(Reply::Errno(libc::EACCES).into()),
         }
+    }
+}
+
+/// Spec: getdents64(2): inode 8 bytes, offset 8, length of the entry 2, type 1, name. Types are those of a mode, shifted.
+fn set_types(mut entries: &mut [u8], kind: impl Fn(u64) -> Option<u32>) {
+    while entries.len() > 18 {
+        let inode = u64::from_ne_bytes(entries[..8].try_into().expect("eight bytes"));
+        let length = usize::from(u16::from_ne_bytes([entries[16], entries[17]]));
+        if let Some(kind) = kind(inode) {
+            entries[18] = (kind >> 12) as u8;
+        }
+        if length == 0 || length > entries.len() {
+            return;
+        }
+        entries = &mut entries[length..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_get_their_type_in_lists() {
+        let entry = |inode: u64, name: &[u8]| {
+            let mut entry = [&inode.to_ne_bytes()[..], &[0; 8], &24u16.to_ne_bytes(), &[8], name].concat();
+            entry.resize(24, 0);
+            entry
+        };
+        let mut list = [entry(1, b"one"), entry(2, b"two"), entry(3, b"three")].concat();
+        set_types(&mut list, |inode| (inode == 2).then_some(libc::S_IFBLK));
+        assert_eq!([list[18], list[24 + 18], list[48 + 18]], [8, 6, 8]);
+        set_types(&mut list[..30], |_| Some(libc::S_IFCHR));
+        set_types(&mut [0; 24], |_| Some(libc::S_IFCHR));
     }
 }

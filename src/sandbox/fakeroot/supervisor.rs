@@ -53,8 +53,12 @@ impl Supervisor {
     }
 
 
-    pub(super) fn credentials(&self, process: &Process<'_>) -> Credentials {
-        self.credentials_of(process.identity())
+    /// Whom the caller acts as: with a range of ids the kernel knows, with one this module.
+    pub(super) fn credentials(&self, process: &Process<'_>) -> io::Result<Credentials> {
+        match self.scope.is_remainder() {
+            true => process.real_credentials(),
+            false => Ok(self.credentials_of(process.identity())),
+        }
     }
 
     pub(super) fn credentials_of(&self, number: usize) -> Credentials {
@@ -86,6 +90,7 @@ impl Supervisor {
         match call {
             Call::Stat | Call::LinkStat | Call::FileStat | Call::StatAt => self.stat(process, call),
             Call::StatX => self.statx(process),
+            Call::ListDirectory => self.list_directory(process),
             Call::Access | Call::AccessAt | Call::AccessAt2 => self.access(process, call),
             Call::Open | Call::OpenAt | Call::OpenAt2 | Call::Create => self.open(process, call),
             Call::MakeDirectory | Call::MakeDirectoryAt => self.make_directory(process, call),
@@ -127,13 +132,14 @@ impl Supervisor {
             Call::ProcessControl => self.process_control(process),
             Call::Execute | Call::ExecuteAt => self.execute(process, call),
             Call::GetLimit | Call::SetLimit | Call::ProcessLimit => self.limit(process, call),
+            Call::Bind | Call::SocketCall => self.bind(process, call),
             Call::ChangeRoot => self.change_root(process),
             Call::ChangeView | Call::Refused => Ok(Reply::Continue.into()),
         }
     }
 
     fn change_root(&self, process: &Process<'_>) -> io::Result<Answer> {
-        match self.credentials(process).may(super::credentials::SYS_CHROOT) {
+        match self.credentials(process)?.may(super::credentials::SYS_CHROOT) {
             true => Ok(Reply::Continue.into()),
             false => Ok(Reply::Errno(libc::EPERM).into()),
         }

@@ -1,0 +1,96 @@
+//! What real root leaves, users without privileges leave too.
+
+use super::image::open;
+use super::place::{Place, RANGE_USER, SINGLE_USER};
+use super::walk::BASE;
+
+/// Name and result of each check that the battery printed.
+fn checks(text: &str) -> Vec<(String, bool)> {
+    let result = |line: &str| {
+        let (name, result) = line.split_once("check: ")?.1.rsplit_once(' ')?;
+        Some((name.to_owned(), result == "ok"))
+    };
+    text.lines().filter_map(result).collect()
+}
+
+/// `cargo test --test build -- --ignored fakeroot`.
+#[test]
+#[ignore = "needs root and the mirror of a Debian host: tests/run runs it"]
+fn a_user_with_one_id_passes_every_check_that_root_passes() {
+    let battery = include_str!("fakeroot/battery.sh");
+    let definition = format!("Bootstrap: debootstrap\nOSVersion: bookworm\n%post\n{battery}");
+    let root = Place::new();
+    let expected = checks(&root.build("root.sif", &definition, &[]));
+    assert!(expected.len() >= 66, "{} checks", expected.len());
+    let failed: Vec<&String> = expected.iter().filter(|(_, passed)| !passed).map(|(name, _)| name).collect();
+    assert!(failed.is_empty(), "root itself fails {failed:?}");
+    let single = Place::of_user(SINGLE_USER).expect("this runs as root, where users can be made");
+    assert_eq!(checks(&single.build("single.sif", &definition, &[])), expected);
+    let range = Place::of_user(RANGE_USER).expect("this runs as root, where uidmap is");
+    assert_eq!(checks(&range.build("range.sif", &definition, &["--fakeroot-stat", "on"])), expected);
+    // Those that look at a device, and what depends on one that cannot be seen.
+    let unseen = checks(&range.build("range.sif", &definition, &["--force"]));
+    let different: Vec<&str> =
+        unseen.iter().zip(&expected).filter(|(ours, theirs)| ours != theirs).map(|(ours, _)| ours.0.as_str()).collect();
+    let allowed = ["mknod-character", "mknod-block", "device-copies", "device-find", "trusted-attribute", "trusted-listed", "high-ids"];
+    assert!(different.iter().all(|name| allowed.contains(name)), "{different:?}");
+}
+
+const CHANGES: &str = "%post
+  touch /owned /device-less
+  chown 33:42 /owned
+  chmod 4640 /owned
+  mknod -m 666 /dev-null c 1 3
+  mknod -m 660 /dev-disk b 8 1
+  mkdir -m 2770 /shared
+  chown 5:60 /shared
+  touch /shared/file
+  mv /etc/shadow /etc/shadow.old
+  cp -p /etc/shadow.old /etc/shadow
+  ln /owned /owned-too
+  chown 0:0 /var/games
+";
+
+#[test]
+fn owners_and_devices_that_scripts_set_reach_the_image() {
+    for user in [RANGE_USER, SINGLE_USER] {
+        let Some(place) = Place::of_user(user) else { return };
+        let own = Place::new().bytes("x.sif", &format!("{BASE}{CHANGES}"), &[]);
+        let stat = if user == RANGE_USER { "on" } else { "auto" };
+        let text = place.build("x.sif", &format!("{BASE}{CHANGES}"), &["--fakeroot-stat", stat]);
+        let root = open(&place.file("x.sif"));
+        assert_eq!(root.owner("owned"), "4640 33:42", "{text}");
+        assert_eq!(root.find("owned"), root.find("owned-too"));
+        assert_eq!(root.device("dev-null").as_deref(), Some("c 1:3"));
+        assert_eq!(root.device("dev-disk").as_deref(), Some("b 8:1"));
+        assert_eq!(root.owner("shared"), "2770 5:60");
+        assert_eq!(root.owner("shared/file"), "0664 0:60");
+        assert_eq!(root.owner("etc/shadow"), "0640 0:42");
+        assert_eq!(root.owner("etc/shadow.old"), "0640 0:42");
+        assert_eq!(root.owner("var/games"), "2775 0:0");
+        let bytes = place.bytes("y.sif", &format!("{BASE}{CHANGES}"), &["--fakeroot-stat", stat]);
+        assert!(own == bytes, "root and {user} build other bytes");
+    }
+}
+
+#[test]
+fn what_one_step_records_the_next_one_sees() {
+    let Some(place) = Place::of_user(SINGLE_USER) else { return };
+    place.build("x.sif", &format!("{BASE}{CHANGES}"), &[]);
+    let later = "Bootstrap: localimage\nFrom: x.sif\n%post\n  test \"$(stat -c %u:%g /owned)\" = 33:42\n  test -c /dev-null\n  \
+        test -b /dev-disk\n  chmod 600 /owned\n  mv /dev-null /etc/null\n%test\n  test \"$(stat -c %u:%g:%a /owned)\" = 33:42:600\n  test -c /etc/null\n";
+    place.build("y.sif", later, &[]);
+    let root = open(&place.file("y.sif"));
+    assert_eq!(root.owner("owned"), "0600 33:42");
+    assert_eq!(root.device("etc/null").as_deref(), Some("c 1:3"));
+    assert_eq!(root.find("dev-null"), None);
+}
+
+#[test]
+fn without_being_shown_owners_are_still_recorded() {
+    let Some(place) = Place::of_user(SINGLE_USER) else { return };
+    let script = "%post\n  touch /a\n  chown 3:4 /a\n  test \"$(stat -c %u:%g /a)\" = 0:0\n";
+    let text = place.build("x.sif", &format!("{BASE}{script}"), &["--fakeroot-stat", "off"]);
+    assert!(text.contains("may get wrong ones"), "{text}");
+    assert_eq!(open(&place.file("x.sif")).owner("a"), "0664 3:4");
+}
