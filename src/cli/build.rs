@@ -397,9 +397,10 @@ fn fakeroot(id_mode: plan::IdMode, shown: FakerootStat, terminal: &dyn Observer)
             terminal.observe(Event::Detail("ids: real root, all of them".to_owned()));
             return None;
         }
-        (plan::IdMode::Range, FakerootStat::On) => {
-            (Scope::RemainderWithStatus, "ids: a subordinate range; devices and what no range can do are recorded and shown")
-        }
+        (plan::IdMode::Range, FakerootStat::On) => (
+            Scope::RemainderWithStatus,
+            "ids: a subordinate range; devices and what no range can do are recorded and shown",
+        ),
         (plan::IdMode::Range, _) => (
             Scope::Remainder,
             "ids: a subordinate range; devices and what no range can do are recorded (--fakeroot-stat on shows them to scripts)",

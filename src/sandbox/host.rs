@@ -58,7 +58,14 @@ pub fn host_script(script: &HostScript, observer: &dyn Observer) -> Result<Outco
         Some(code) => Ending::Exited(code),
         None => Ending::Signaled(status.signal().unwrap_or(0)),
     };
-    Ok(Outcome { ending, duration: started.elapsed(), last_lines, last_command, log: script.log.clone(), recorded: None })
+    Ok(Outcome {
+        ending,
+        duration: started.elapsed(),
+        last_lines,
+        last_command,
+        log: script.log.clone(),
+        recorded: None,
+    })
 }
 
 /// Reads to the end of the pipe, or until the program is dead and the pipe is drained.

@@ -162,7 +162,9 @@ fn make_node(place: &Path, kind: u32, device: u64) -> Result<(), StoreError> {
 pub fn stand_in_for_devices(index: &Layer, root: &Path) -> Result<(), StoreError> {
     let mut changed = HashSet::new();
     for entry in &index.entries {
-        let Change::Put(metadata, Kind::CharacterDevice { .. } | Kind::BlockDevice { .. }) = &entry.change else { continue };
+        let Change::Put(metadata, Kind::CharacterDevice { .. } | Kind::BlockDevice { .. }) = &entry.change else {
+            continue;
+        };
         let place = entry.path.below(root);
         let made = File::options().write(true).create_new(true).mode(u32::from(metadata.mode) & 0o7777).open(&place);
         match made {

@@ -33,6 +33,20 @@ impl RootFilesystem {
         self.0.tree.inode(self.find(path)?).metadata.xattrs.get(name.as_bytes()).cloned()
     }
 
+    /// Owner, mode, type and attributes of everything.
+    pub fn metadata(&self) -> std::collections::BTreeSet<String> {
+        let line = |(path, id): (TreePath, InodeId)| {
+            let inode = self.0.tree.inode(id);
+            let kind = match inode.node {
+                Node::CharacterDevice { .. } | Node::BlockDevice { .. } => format!("{:?}", inode.node),
+                _ => format!("{:?}", std::mem::discriminant(&inode.node)),
+            };
+            let metadata = &inode.metadata;
+            format!("{path} {:04o} {}:{} {kind} {:?}", metadata.mode, metadata.uid, metadata.gid, metadata.xattrs)
+        };
+        self.0.tree.walk().into_iter().map(line).collect()
+    }
+
     /// `c 1:3`.
     pub fn device(&self, path: &str) -> Option<String> {
         match self.0.tree.inode(self.find(path)?).node {

@@ -8,7 +8,6 @@ use super::walk::BASE;
 use std::fmt::Write;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 
 /// The error, without what ran before, behind its exit code.
 fn told(place: &Place, outcome: &Outcome) -> String {

@@ -45,7 +45,9 @@ impl Supervisor {
             let before = process.status_of(file.as_fd())?;
             let owner = self.owner(&before);
             let allowed = match name.to_bytes() {
-                ACCESS_LIST | DEFAULT_LIST => credentials.user.files == owner.user || credentials.may(credentials::FOWNER),
+                ACCESS_LIST | DEFAULT_LIST => {
+                    credentials.user.files == owner.user || credentials.may(credentials::FOWNER)
+                }
                 b"security.capability" => credentials.may(credentials::SETFCAP),
                 _ => credentials.may(credentials::SYS_ADMIN),
             };
@@ -56,7 +58,8 @@ impl Supervisor {
                 return Ok(Reply::Continue.into());
             }
             let held = process.held(file.as_fd());
-            let set = rustix::fs::setxattr(held.as_c_str(), name.as_c_str(), &value, XattrFlags::from_bits_retain(flags));
+            let set =
+                rustix::fs::setxattr(held.as_c_str(), name.as_c_str(), &value, XattrFlags::from_bits_retain(flags));
             let errno = set.err().map_or(0, |error| error.raw_os_error());
             if errno != 0 && !matches!(errno, libc::EPERM | libc::EINVAL | libc::EOPNOTSUPP) {
                 return Ok(Reply::Errno(errno).into());
@@ -67,7 +70,8 @@ impl Supervisor {
             }
             let after = process.status_of(file.as_fd())?;
             let mut state = self.state();
-            let there = state.records.get(&before).is_some_and(|record| record.attributes.contains_key(name.to_bytes()));
+            let there =
+                state.records.get(&before).is_some_and(|record| record.attributes.contains_key(name.to_bytes()));
             if errno != 0 {
                 if flags & libc::XATTR_CREATE as u32 != 0 && there {
                     return Ok(Reply::Errno(libc::EEXIST).into());

@@ -37,20 +37,44 @@ pub enum Call {
     GetEffectiveUser,
     GetGroup,
     GetEffectiveGroup,
-    GetUsers { short: bool },
-    GetGroupsIds { short: bool },
-    GetGroups { short: bool },
+    GetUsers {
+        short: bool,
+    },
+    GetGroupsIds {
+        short: bool,
+    },
+    GetGroups {
+        short: bool,
+    },
     GetCapabilities,
     SetCapabilities,
-    SetUser { short: bool },
-    SetGroup { short: bool },
-    SetUsers2 { short: bool },
-    SetGroups2 { short: bool },
-    SetUsers3 { short: bool },
-    SetGroups3 { short: bool },
-    SetFileUser { short: bool },
-    SetFileGroup { short: bool },
-    SetGroups { short: bool },
+    SetUser {
+        short: bool,
+    },
+    SetGroup {
+        short: bool,
+    },
+    SetUsers2 {
+        short: bool,
+    },
+    SetGroups2 {
+        short: bool,
+    },
+    SetUsers3 {
+        short: bool,
+    },
+    SetGroups3 {
+        short: bool,
+    },
+    SetFileUser {
+        short: bool,
+    },
+    SetFileGroup {
+        short: bool,
+    },
+    SetGroups {
+        short: bool,
+    },
     ProcessControl,
     Execute,
     ExecuteAt,

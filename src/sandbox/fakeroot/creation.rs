@@ -38,8 +38,13 @@ impl Supervisor {
             Call::OpenAt | Call::OpenAt2 => (process.int(0), 1),
             _ => (libc::AT_FDCWD, 0),
         };
-        let mut open =
-            Open { directory, path: CString::default(), flags: process.word(first + 1), mode: process.word(first + 2), resolve: 0 };
+        let mut open = Open {
+            directory,
+            path: CString::default(),
+            flags: process.word(first + 1),
+            mode: process.word(first + 2),
+            resolve: 0,
+        };
         match call {
             Call::Create => {
                 open.mode = process.word(1);
@@ -50,7 +55,8 @@ impl Supervisor {
                     return Ok(None);
                 }
                 let how = process.read_array::<OPEN_HOW>(process.argument(2))?;
-                let field = |index: usize| u64::from_le_bytes(how[index * 8..index * 8 + 8].try_into().expect("eight bytes"));
+                let field =
+                    |index: usize| u64::from_le_bytes(how[index * 8..index * 8 + 8].try_into().expect("eight bytes"));
                 open.flags = field(0) as u32;
                 open.mode = field(1) as u32;
                 open.resolve = field(2);
@@ -119,8 +125,7 @@ impl Supervisor {
     }
 
     pub(super) fn make_directory(&self, process: &Process<'_>, call: Call) -> io::Result<Answer> {
-        let (directory, first) =
-            if call == Call::MakeDirectoryAt { (process.int(0), 1) } else { (libc::AT_FDCWD, 0) };
+        let (directory, first) = if call == Call::MakeDirectoryAt { (process.int(0), 1) } else { (libc::AT_FDCWD, 0) };
         let path = process.read_string(process.argument(first))?;
         let mode = process.word(first + 1);
         let credentials = self.credentials(process)?;
@@ -204,13 +209,24 @@ impl Supervisor {
         for (directory, argument) in names {
             let path = process.read_string(process.argument(*argument))?;
             if !process.within(|| self.may_remove(process, *directory, &path, &credentials))? {
-                return Ok(Reply::Errno(if self.is_sticky(process, *directory, &path)? { libc::EPERM } else { libc::EACCES }).into());
+                return Ok(Reply::Errno(if self.is_sticky(process, *directory, &path)? {
+                    libc::EPERM
+                } else {
+                    libc::EACCES
+                })
+                .into());
             }
         }
         Ok(Reply::Continue.into())
     }
 
-    fn may_remove(&self, process: &Process<'_>, directory: i32, path: &CStr, credentials: &Credentials) -> io::Result<bool> {
+    fn may_remove(
+        &self,
+        process: &Process<'_>,
+        directory: i32,
+        path: &CStr,
+        credentials: &Credentials,
+    ) -> io::Result<bool> {
         let Some((parent, _)) = process.parent(directory, path) else { return Ok(true) };
         let parent = self.owner(&process.status(&parent, true)?);
         if !may_access(credentials, parent, 3) {

@@ -19,7 +19,8 @@ pub const SETFCAP: u32 = 31;
 
 /// Those that go and come with the file system's user id (`CAP_FS_SET`): chown, the two of access, fowner, fsetid, linux_immutable, mknod,
 /// mac_override.
-const OF_FILES: u64 = 1 << CHOWN | 1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH | 1 << FOWNER | 1 << FSETID | 1 << 9 | 1 << MKNOD | 1 << 32;
+const OF_FILES: u64 =
+    1 << CHOWN | 1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH | 1 << FOWNER | 1 << FSETID | 1 << 9 | 1 << MKNOD | 1 << 32;
 /// Linux 5.9 and later have 41.
 const ALL: u64 = (1 << 41) - 1;
 /// Spec: setgroups(2).
@@ -200,7 +201,8 @@ impl Credentials {
 
     /// What exec makes of it; `user` and `group` are the owners of a file with set-id bits.
     pub fn execute(&mut self, user: Option<u32>, group: Option<u32>) {
-        let changed = user.is_some_and(|id| id != self.user.effective) || group.is_some_and(|id| id != self.group.effective);
+        let changed =
+            user.is_some_and(|id| id != self.user.effective) || group.is_some_and(|id| id != self.group.effective);
         if let Some(id) = user {
             self.user.effective = id;
         }

@@ -139,8 +139,7 @@ mod tests {
     }
 
     const ALL: [u32; 3] = [X86_64, I386, AARCH64];
-    const SCOPES: [Scope; 4] =
-        [Scope::Everything, Scope::WithoutStatus, Scope::Remainder, Scope::RemainderWithStatus];
+    const SCOPES: [Scope; 4] = [Scope::Everything, Scope::WithoutStatus, Scope::Remainder, Scope::RemainderWithStatus];
 
     #[test]
     fn every_row_is_asked_for_when_its_condition_holds_and_only_then() {

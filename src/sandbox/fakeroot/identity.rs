@@ -30,7 +30,9 @@ impl Supervisor {
             Call::GetEffectiveUser => Ok(Reply::Value(i64::from(of.user.effective)).into()),
             Call::GetGroup => Ok(Reply::Value(i64::from(of.group.real)).into()),
             Call::GetEffectiveGroup => Ok(Reply::Value(i64::from(of.group.effective)).into()),
-            Call::GetUsers { short } => self.write_ids(process, [of.user.real, of.user.effective, of.user.saved], short),
+            Call::GetUsers { short } => {
+                self.write_ids(process, [of.user.real, of.user.effective, of.user.saved], short)
+            }
             Call::GetGroupsIds { short } => {
                 self.write_ids(process, [of.group.real, of.group.effective, of.group.saved], short)
             }
@@ -178,7 +180,9 @@ impl Supervisor {
             }),
             _ => Err(error),
         })?;
-        let word = |index: usize| u64::from(u32::from_le_bytes(bytes[index * 4..index * 4 + 4].try_into().expect("four bytes")));
+        let word = |index: usize| {
+            u64::from(u32::from_le_bytes(bytes[index * 4..index * 4 + 4].try_into().expect("four bytes")))
+        };
         let set = |first: usize| word(first) | if words == 2 { word(first + 3) << 32 } else { 0 };
         self.change_identity(process, |credentials| credentials.set_capabilities(set(0), set(1), set(2)))
     }
@@ -272,7 +276,8 @@ impl Supervisor {
     fn is_script(&self, process: &Process<'_>, place: &super::process::Place) -> io::Result<bool> {
         let file = process.hold(place, true)?;
         let held = process.held(file.as_fd());
-        let opened = rustix::fs::open(held.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
+        let opened =
+            rustix::fs::open(held.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
         let mut start = [0; 2];
         let got = std::fs::File::from(opened).read(&mut start)?;
         Ok(got == 2 && &start == b"#!")

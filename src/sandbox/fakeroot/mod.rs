@@ -262,7 +262,9 @@ fn add(layer: &mut Layer, records: &Records, path: &TreePath, single: bool) -> i
     };
     let Some(record) = records.get(&status) else { return Ok(()) };
     let kind = match record.device {
-        Some(device) if device.kind == libc::S_IFCHR => Kind::CharacterDevice { major: device.major, minor: device.minor },
+        Some(device) if device.kind == libc::S_IFCHR => {
+            Kind::CharacterDevice { major: device.major, minor: device.minor }
+        }
         Some(device) => Kind::BlockDevice { major: device.major, minor: device.minor },
         // Any other kind: told by the directory of changes itself.
         None => Kind::Directory,
@@ -282,7 +284,8 @@ fn add(layer: &mut Layer, records: &Records, path: &TreePath, single: bool) -> i
 pub fn correct(layer: &mut Layer, recorded: &str) -> Result<(), text::TextError> {
     use std::collections::HashMap;
     let recorded = text::parse(recorded)?;
-    let by_path: HashMap<&TreePath, &Change> = recorded.entries.iter().map(|entry| (&entry.path, &entry.change)).collect();
+    let by_path: HashMap<&TreePath, &Change> =
+        recorded.entries.iter().map(|entry| (&entry.path, &entry.change)).collect();
     for entry in &mut layer.entries {
         let (Change::Put(metadata, kind), Some(Change::Put(truth, device))) =
             (&mut entry.change, by_path.get(&entry.path))

@@ -46,7 +46,12 @@ pub fn install(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
     for flags in [usual | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, usual] {
         // SAFETY: `description` and the program that it points to live through the call; the kernel copies and checks both.
         let result = unsafe {
-            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER as libc::c_uint, flags, &raw const description)
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER as libc::c_uint,
+                flags,
+                &raw const description,
+            )
         };
         if result >= 0 {
             // SAFETY: the kernel has just made this descriptor for this process.
@@ -69,13 +74,7 @@ pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Notification {
-        id: raw.id,
-        thread: raw.pid,
-        number: raw.data.nr,
-        arch: raw.data.arch,
-        arguments: raw.data.args,
-    })
+    Ok(Notification { id: raw.id, thread: raw.pid, number: raw.data.nr, arch: raw.data.arch, arguments: raw.data.args })
 }
 
 /// Answers. `ENOENT`: the process was killed or its call interrupted meanwhile.
@@ -189,7 +188,6 @@ fn statx_at(directory: i32, path: &CStr, flags: i32, mask: u32) -> io::Result<[u
     let mut buffer = [0; STATX_SIZE];
     // SAFETY: `path` ends with NUL; the kernel writes one `struct statx`, which is as long as the buffer and has no alignment of its own
     // to the kernel's copy.
-    let result =
-        unsafe { libc::syscall(libc::SYS_statx, directory, path.as_ptr(), flags, mask, buffer.as_mut_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_statx, directory, path.as_ptr(), flags, mask, buffer.as_mut_ptr()) };
     if result == 0 { Ok(buffer) } else { Err(io::Error::last_os_error()) }
 }

@@ -76,7 +76,8 @@ impl Supervisor {
         let chown = |user: u32, group: u32| {
             let id = |id: u32| (id != KEEP).then_some(id);
             let (user, group) = (id(user).map(Uid::from_raw), id(group).map(Gid::from_raw));
-            rustix::fs::chownat(file, "", user, group, rustix::fs::AtFlags::EMPTY_PATH).map_err(|error| error.raw_os_error())
+            rustix::fs::chownat(file, "", user, group, rustix::fs::AtFlags::EMPTY_PATH)
+                .map_err(|error| error.raw_os_error())
         };
         if self.scope.is_remainder() {
             match chown(user, group) {
@@ -250,8 +251,14 @@ mod tests {
         user.set_user(10).unwrap();
         let own = Owner { user: 10, group: 10, mode: libc::S_IFREG | 0o644 };
         let foreign = Owner { user: 11, group: 10, mode: libc::S_IFREG | 0o644 };
-        assert!(may_chown(&user, own, KEEP, 50) && may_chown(&user, own, 10, KEEP) && may_chown(&user, foreign, KEEP, KEEP));
-        assert!(!may_chown(&user, own, 11, KEEP) && !may_chown(&user, own, KEEP, 51) && !may_chown(&user, foreign, KEEP, 50));
+        assert!(
+            may_chown(&user, own, KEEP, 50) && may_chown(&user, own, 10, KEEP) && may_chown(&user, foreign, KEEP, KEEP)
+        );
+        assert!(
+            !may_chown(&user, own, 11, KEEP)
+                && !may_chown(&user, own, KEEP, 51)
+                && !may_chown(&user, foreign, KEEP, 50)
+        );
         assert!(may_chown(&Credentials::root(), foreign, 5, 5));
     }
 }

@@ -205,7 +205,8 @@ impl Process<'_> {
     /// A copy of one of its descriptors, with the same place in the file.
     pub fn copy_descriptor(&self, number: i32) -> io::Result<OwnedFd> {
         let gone = || io::Error::from_raw_os_error(libc::ESRCH);
-        let process = self.status_line("Tgid")?.parse().ok().and_then(rustix::process::Pid::from_raw).ok_or_else(gone)?;
+        let process =
+            self.status_line("Tgid")?.parse().ok().and_then(rustix::process::Pid::from_raw).ok_or_else(gone)?;
         let handle = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?;
         Ok(rustix::process::pidfd_getfd(&handle, number, rustix::process::PidfdGetfdFlags::empty())?)
     }

@@ -77,11 +77,8 @@ impl Records {
     /// Changes what is recorded of an inode; `status` is what the kernel says of it after its part was done.
     pub fn change(&mut self, status: &Status, change: impl FnOnce(&mut Record)) {
         let shown = status.shown_owner();
-        let mut record = self.get(status).cloned().unwrap_or_else(|| Record {
-            user: shown.0,
-            group: shown.1,
-            ..Record::default()
-        });
+        let mut record =
+            self.get(status).cloned().unwrap_or_else(|| Record { user: shown.0, group: shown.1, ..Record::default() });
         change(&mut record);
         if record.is_default(shown) {
             self.forget(status.key());

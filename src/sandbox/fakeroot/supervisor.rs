@@ -15,7 +15,10 @@ use std::sync::{Mutex, MutexGuard};
 pub enum Answer {
     Reply(Reply),
     /// The answer is a descriptor, which it now has.
-    Descriptor { file: OwnedFd, close_on_exec: bool },
+    Descriptor {
+        file: OwnedFd,
+        close_on_exec: bool,
+    },
 }
 
 impl From<Reply> for Answer {
@@ -51,7 +54,6 @@ impl Supervisor {
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no thread panics with the state in its hands")
     }
-
 
     /// Whom the caller acts as: with a range of ids the kernel knows, with one this module.
     pub(super) fn credentials(&self, process: &Process<'_>) -> io::Result<Credentials> {
