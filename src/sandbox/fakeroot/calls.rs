@@ -94,7 +94,7 @@ pub enum Call {
     /// A socket gets a name.
     Bind,
     /// i386: the same among all calls on sockets.
-    SocketCall,
+    AnySocket,
     ChangeRoot,
     /// The caller's view of the file system or of ids changes; performed by the kernel.
     ChangeView,
@@ -170,7 +170,7 @@ const fn row(call: Call, numbers: [i32; 3], when: When, group: Group) -> Row {
 
 const CREATES: u32 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)) as u32;
 const NEW_VIEW: u32 = (libc::CLONE_NEWNS | libc::CLONE_NEWUSER) as u32;
-const LOCKS: u32 = libc::RLIMIT_LOCKS as u32;
+const LOCKS: u32 = libc::RLIMIT_LOCKS;
 
 use Call::*;
 use Group::*;
@@ -272,7 +272,7 @@ pub const ROWS: &[Row] = &[
     row(RenameAt, [264, 302, 38], Always, Creation),
     row(RenameAt, [316, 353, 276], Always, Creation),
     row(Bind, [49, 361, 200], Always, Creation),
-    row(SocketCall, [NONE, 102, NONE], Is(0, 2), Creation),
+    row(AnySocket, [NONE, 102, NONE], Is(0, 2), Creation),
     row(ChangeRoot, [161, 61, 51], Always, View),
     row(ChangeView, [155, 217, 41], Always, View),
     row(ChangeView, [308, 346, 268], Always, View),

@@ -275,7 +275,7 @@ impl Process<'_> {
     }
 
     /// Does something from the directory in which the process is; relative names then mean what they mean to it.
-    pub fn from_its_directory<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+    pub fn in_its_directory<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
         let place = self.hold(&self.place(libc::AT_FDCWD, c""), true)?;
         rustix::process::fchdir(&place)?;
         let result = work();

@@ -23,7 +23,7 @@ impl Supervisor {
         }
         let [socket, address, length] = match call {
             // i386: three words at the address that is the second argument.
-            Call::SocketCall => {
+            Call::AnySocket => {
                 let words = process.read_array::<12>(process.argument(1))?;
                 [0, 4, 8].map(|at| u64::from(u32::from_le_bytes(words[at..at + 4].try_into().expect("four bytes"))))
             }
@@ -48,7 +48,7 @@ impl Supervisor {
             if !process.is_valid() {
                 return Ok(Reply::Continue.into());
             }
-            let bound = process.from_its_directory(|| {
+            let bound = process.in_its_directory(|| {
                 rustix::process::umask(Mode::from_raw_mode(mask));
                 let bound = rustix::net::bind(&socket, &address);
                 rustix::process::umask(Mode::empty());

@@ -134,7 +134,7 @@ impl Supervisor {
             Call::ProcessControl => self.process_control(process),
             Call::Execute | Call::ExecuteAt => self.execute(process, call),
             Call::GetLimit | Call::SetLimit | Call::ProcessLimit => self.limit(process, call),
-            Call::Bind | Call::SocketCall => self.bind(process, call),
+            Call::Bind | Call::AnySocket => self.bind(process, call),
             Call::ChangeRoot => self.change_root(process),
             Call::ChangeView | Call::Refused => Ok(Reply::Continue.into()),
         }
