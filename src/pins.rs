@@ -79,6 +79,10 @@ pub enum BasePin {
     Debian {
         lines: Vec<String>,
     },
+    /// As `Debian`.
+    Rpm {
+        lines: Vec<String>,
+    },
 }
 
 /// What a `localimage` is.
@@ -106,6 +110,7 @@ pub enum PinsError {
 
 /// The question that a base pin answers: all that the header says of the base, and the architecture.
 pub fn question(bootstrap: &Bootstrap, arch: Arch) -> String {
+    let own: Vec<String>;
     let (agent, details): (&str, Vec<&str>) = match bootstrap {
         Bootstrap::Docker(base) => {
             let place = base.registry.as_deref().into_iter().chain(base.namespace.as_deref());
@@ -126,6 +131,16 @@ pub fn question(bootstrap: &Bootstrap, arch: Arch) -> String {
             let mirror = base.mirror_url.as_ref().map_or("-", |url| &url.value);
             let include = base.include.iter().map(|package| package.value.as_str());
             ("debootstrap", [base.os_version.value.as_str(), mirror].into_iter().chain(include).collect())
+        }
+        Bootstrap::Yum(base) => {
+            let text = |value: &'_ Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+            let urls = base.update_url.iter().chain(&base.other_urls);
+            let words = [&base.mirror_url].into_iter().chain(urls).chain(&base.modules).chain(&base.include);
+            own = [text(&base.os_version), text(&base.setopt), base.fingerprints.join(",")]
+                .into_iter()
+                .chain(words.map(|word| word.value.clone()))
+                .collect();
+            (&base.agent, own.iter().map(String::as_str).collect())
         }
         Bootstrap::Absent(name) => (&name.value, Vec::new()),
     };
@@ -208,6 +223,7 @@ impl BasePin {
             BasePin::Library { .. } => "library",
             BasePin::Busybox { .. } => "busybox",
             BasePin::Debian { .. } => "debian",
+            BasePin::Rpm { .. } => "rpm",
         }
     }
 
@@ -244,7 +260,7 @@ impl BasePin {
                 add("digest", digest.to_string());
                 add("url", url.clone());
             }
-            BasePin::Debian { lines } => {
+            BasePin::Debian { lines } | BasePin::Rpm { lines } => {
                 for (number, line) in lines.iter().enumerate() {
                     add(&format!("line.{number:06}"), line.clone());
                 }
@@ -272,7 +288,7 @@ impl BasePin {
             }
             BasePin::Local { kind, digest, .. } => local(*kind, digest),
             BasePin::Oras { digest, .. } | BasePin::Library { digest, .. } => local(LocalKind::Sif, digest),
-            BasePin::Scratch | BasePin::Debian { .. } => self.lines(),
+            BasePin::Scratch | BasePin::Debian { .. } | BasePin::Rpm { .. } => self.lines(),
         }
     }
 }
@@ -349,6 +365,7 @@ impl Fields {
             },
             "busybox" => BasePin::Busybox { url: self.take(stage, "url")?, digest: self.digest(stage, "digest")? },
             "debian" => BasePin::Debian { lines: std::mem::take(&mut self.lines).into_values().collect() },
+            "rpm" => BasePin::Rpm { lines: std::mem::take(&mut self.lines).into_values().collect() },
             _ => return Err(bad_value(stage, "base.agent", agent, "no agent of this name".to_owned())),
         };
         Ok(StagePins { question, base, files: self.files, app_files: self.app_files })

@@ -7,10 +7,11 @@ use crate::agent::local;
 use crate::deb::DebianPin;
 use crate::definition::{Bootstrap, Definition};
 use crate::pins::{BasePin, LocalKind, Pins};
+use crate::rpm::pin::RpmPin;
 
 /// Of the last stage's base, in seconds since 1970; 0 where the base does not say.
 ///
-/// An OCI image says it in its config (`created`), a Debian release in its `Date`, a SIF in its header, a squashfs in its superblock.
+/// An OCI image says it in its config (`created`), a Debian release in its `Date`, RPM packages when they were built, a SIF in its header, a squashfs in its superblock.
 pub fn of_base(
     definition: &Definition,
     pins: &Pins,
@@ -40,6 +41,7 @@ pub fn of_base(
             local::created(&path, LocalKind::Sif).map_err(|error| fault(error.to_string()))?
         }
         (BasePin::Debian { lines }, _) => Some(DebianPin::parse(lines).map_err(|error| fault(error.to_string()))?.date),
+        (BasePin::Rpm { lines }, _) => Some(RpmPin::parse(lines).map_err(|error| fault(error.to_string()))?.date),
         _ => None,
     };
     Ok(found.unwrap_or(0))

@@ -137,6 +137,7 @@ pub struct Options {
     pub environment: Vec<(OsString, OsString)>,
     pub docker_host: Option<String>,
     pub debian: crate::agent::debian::Options,
+    pub yum: crate::agent::yum::Options,
     /// Layers downloaded at once.
     pub concurrency: usize,
     /// What is asked of bases.
@@ -216,7 +217,7 @@ fn prune(definition: &Definition, plan: &Plan, engine: &Engine<'_>, options: &Op
 pub fn executes(definition: &Definition, notest: bool) -> bool {
     definition.stages.iter().any(|stage| {
         let scripts = [&stage.pre, &stage.setup, &stage.post];
-        let base = matches!(stage.bootstrap, Bootstrap::Debootstrap(_) | Bootstrap::Busybox { .. });
+        let base = matches!(stage.bootstrap, Bootstrap::Debootstrap(_) | Bootstrap::Yum(_) | Bootstrap::Busybox { .. });
         base || !stage.apps.is_empty()
             || scripts.iter().any(|script| script.is_some())
             || (stage.test.is_some() && !notest)

@@ -2,6 +2,7 @@
 
 mod base;
 mod results;
+mod rpm;
 
 use super::copy::{Copy, CopyOptions, StageFiles};
 use super::early::Early;

@@ -3,7 +3,7 @@
 use super::copy::Host;
 use super::glob::{self};
 use super::{BuildError, Engine, Options, trust};
-use crate::agent::{ImageBase, busybox, debian, docker, library, local, oci, oras};
+use crate::agent::{ImageBase, busybox, debian, docker, library, local, oci, oras, yum};
 use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::fetch::library::LibraryReference;
@@ -123,6 +123,12 @@ fn pin_base(
             let pin = debian::pin(base, &options.debian, options.arch, engine.fetch()?, engine.observer)
                 .map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Debian { lines: pin.lines() })
+        }
+        Bootstrap::Yum(base) => {
+            offline(&base.mirror_url.value)?;
+            let pin = yum::pin(base, &options.yum, options.arch, engine.fetch()?, engine.observer)
+                .map_err(|error| fault(error.to_string()))?;
+            Ok(BasePin::Rpm { lines: pin.lines() })
         }
         Bootstrap::Absent(agent) => Err(BuildError::AgentAbsent {
             place: definition.place(agent.span),

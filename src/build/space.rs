@@ -29,6 +29,7 @@ use crate::digest::Digest;
 use crate::event::Event;
 use crate::pins::{BasePin, LocalKind};
 use crate::plan::{Action, Decision, Plan, Step, Verdict};
+use crate::rpm::pin::RpmPin;
 use crate::store::{Contents, Held, size_on_disk};
 use crate::tree::{Kind, Node, Tree};
 use std::collections::BTreeSet;
@@ -222,6 +223,7 @@ impl Examination<'_> {
                 Ok(self.remote_sif(reference, digest, size))
             }
             (BasePin::Debian { lines }, _) => Ok(DebianPin::parse(lines).ok().map(|pin| self.packages(&pin))),
+            (BasePin::Rpm { lines }, _) => Ok(RpmPin::parse(lines).ok().map(|pin| self.rpm_packages(&pin))),
             _ => Ok(None),
         }
     }
@@ -310,6 +312,32 @@ impl Examination<'_> {
                 inodes: INODES_OF_PACKAGE.saturating_mul(pin.packages.len() as u64),
             },
             likely: unpacked(u32::MAX, 4),
+            least_packed: total / 2,
+            packed: total,
+        }
+    }
+}
+
+impl Examination<'_> {
+    fn rpm_packages(&self, pin: &RpmPin) -> Base {
+        let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0, u64::saturating_add);
+        let installed = || pin.packages.iter().filter(|package| package.reason.is_some());
+        let total = sum(&mut installed().map(|package| package.size));
+        let unpacked = sum(&mut installed().map(|package| package.installed_size));
+        let digests: Vec<(Digest, u64)> =
+            pin.packages.iter().filter_map(|package| Some((package.checksum.digest()?, package.size))).collect();
+        Base {
+            name: "the RPM packages".to_owned(),
+            missing: missing(&self.engine.store.blobs(), digests.iter().map(|(digest, size)| (digest, *size))),
+            // The bootstrap root is written as an archive, and unpacked.
+            copied: sum(&mut pin
+                .packages
+                .iter()
+                .filter(|package| package.bootstrap)
+                .map(|package| package.installed_size))
+            .saturating_mul(2),
+            least: Amount { bytes: unpacked, inodes: INODES_OF_PACKAGE.saturating_mul(installed().count() as u64) },
+            likely: unpacked,
             least_packed: total / 2,
             packed: total,
         }

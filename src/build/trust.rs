@@ -15,6 +15,7 @@ use crate::keyrings::{Found, Origin, Places};
 use crate::oci::reference::{DEFAULT_REGISTRY, Reference, canonical_registry};
 use crate::openpgp::{Fingerprint, Issuer, Policy as KeyPolicy, PublicKey};
 use crate::pins::{BasePin, LocalKind};
+use crate::rpm::pin::RpmPin;
 use crate::sif::reader::Sif;
 use crate::sif::signature::{Material, Scope, Signer, issuers, verify};
 use crate::trust::{Demands, Policy};
@@ -155,7 +156,7 @@ fn check_demands(demands: &Demands, bootstrap: &Bootstrap, pin: &BasePin, fresh:
             vec![digest.clone()]
         }
         BasePin::Scratch => return Ok(()),
-        BasePin::Debian { .. } => Vec::new(),
+        BasePin::Debian { .. } | BasePin::Rpm { .. } => Vec::new(),
     };
     found.extend(named.filter(|_| fresh));
     if found.iter().any(|digest| demands.digests.contains(digest)) {
@@ -214,6 +215,7 @@ fn source_of(bootstrap: &Bootstrap, pin: Option<&BasePin>, directory: &Path) -> 
             let mirror = base.mirror_url.as_ref().map_or("host", |url| url.value.trim_end_matches('/'));
             format!("debootstrap:{mirror}/{}", base.os_version.value)
         }
+        Bootstrap::Yum(base) => format!("{}:{}", base.agent, base.mirror_url.value.trim_end_matches('/')),
         Bootstrap::Absent(agent) => format!("{}:", agent.value),
     }
 }
@@ -285,6 +287,22 @@ fn signers(
             let pin = DebianPin::parse(lines).map_err(|error| base(error.to_string()))?;
             let keys: Vec<Fingerprint> = pin.signers.iter().filter_map(|text| Fingerprint::parse(text)).collect();
             let shown = format!("{} (the distribution's release)", pin.signers.join(", "));
+            Ok(Signers { known: !keys.is_empty(), keys, shown })
+        }
+        BasePin::Rpm { lines } => {
+            let pin = RpmPin::parse(lines).map_err(|error| base(error.to_string()))?;
+            let every: Vec<&Vec<String>> = pin.repositories.iter().map(|one| &one.signers).collect();
+            // A key counts when it signed every repository; packages are checked one by one when they come.
+            let first = every.first().map_or(&[][..], |signers| signers.as_slice());
+            let common = first.iter().filter(|key| every.iter().all(|signers| signers.contains(key)));
+            let keys: Vec<Fingerprint> = common.filter_map(|text| Fingerprint::parse(text)).collect();
+            let shown = match keys.is_empty() {
+                true => "nobody: its repositories are not signed, their packages are".to_owned(),
+                false => format!(
+                    "{} (the repositories)",
+                    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                ),
+            };
             Ok(Signers { known: !keys.is_empty(), keys, shown })
         }
         BasePin::Local { kind: LocalKind::Sandbox, .. } => none("no signature: a directory has none"),

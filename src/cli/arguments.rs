@@ -127,6 +127,12 @@ pub struct BuildArguments {
     /// Keyring to check a distribution's signature with; may be repeated [default: the host's]
     #[arg(long, value_name = "FILE")]
     pub keyring: Vec<PathBuf>,
+    /// Install RPM packages whose signatures are missing or do not hold
+    #[arg(long)]
+    pub no_check_signatures: bool,
+    /// Accept SHA-1, which can be forged, as proof of what an RPM repository lists
+    #[arg(long)]
+    pub allow_sha1: bool,
     /// Accept a mirror whose signed index has expired
     #[arg(long)]
     pub ignore_valid_until: bool,

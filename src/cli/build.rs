@@ -8,7 +8,7 @@ use super::limits::limits;
 use super::progress::Terminal;
 use super::sign::SignWithArguments;
 use super::{GlobalArguments, cache, exit, exit_code, render_error, session};
-use crate::agent::{debian, docker, local};
+use crate::agent::{debian, docker, local, yum};
 use crate::arch::Arch;
 use crate::build::{self, BuildError, Engine, Form, Options};
 use crate::deb::pin::Variant;
@@ -118,6 +118,7 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
         code: exit::OUTPUT,
     })?;
     options.debian.answers = Some(place.join("1/answers"));
+    options.yum.metadata = Some(place.join("rpm-metadata"));
     let connect = || {
         let fault = |cause| BuildError::Base { place: arguments.spec.clone(), cause };
         arguments.registry.connect().map_err(fault)
@@ -314,6 +315,13 @@ fn options(arguments: &BuildArguments, observer: &dyn Observer) -> Result<Option
             .map_err(|error| Stop::usage(format!("the current directory cannot be used: {error}")))?,
         environment: std::env::vars_os().filter(|(name, _)| !is_secret(name)).collect(),
         docker_host: arguments.docker_host.clone(),
+        yum: yum::Options {
+            keyrings: arguments.keyring.clone(),
+            key_url: std::env::var("GPG").ok().filter(|url| !url.is_empty()),
+            check_signatures: !arguments.no_check_signatures,
+            allow_sha1: arguments.allow_sha1,
+            ..yum::Options::default()
+        },
         debian: debian.with_environment(|name| std::env::var(name).ok()),
         concurrency: super::arguments::lookup("DOWNLOAD_CONCURRENCY", &|name| std::env::var(name).ok())
             .and_then(|text| text.parse().ok())

@@ -5,12 +5,11 @@ use super::exchange::{RegistryArguments, parse_arch, source};
 use super::progress::Terminal;
 use super::{GlobalArguments, exit, session};
 use crate::agent::yum::repository::Access;
-use crate::agent::yum::{Choice, Question, Source, Trust, YumError, choose};
+use crate::agent::yum::{Choice, Question, Source, Trust, YumError, choose, read_keys};
 use crate::arch::Arch;
-use crate::openpgp::Keyring;
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Choose packages from RPM repositories for an empty root, as dnf would, and show them
 #[derive(Args, Clone, Debug)]
@@ -34,8 +33,8 @@ pub struct SolveArguments {
     #[arg(long)]
     pub arch: Option<String>,
     /// File of keys that repositories are signed with; may be repeated
-    #[arg(long, value_name = "FILE")]
-    pub gpg_key: Vec<PathBuf>,
+    #[arg(long, alias = "gpg-key", value_name = "FILE")]
+    pub keyring: Vec<PathBuf>,
     /// Believe repositories whose signature does not hold
     #[arg(long)]
     pub no_check_signatures: bool,
@@ -72,7 +71,7 @@ fn solve(arguments: &SolveArguments, terminal: &Terminal) -> Result<(), Stop> {
         arch: arguments.arch.as_deref().map_or(Ok(Arch::host()), parse_arch)?,
     };
     let trust = Trust {
-        keyring: read_keys(&arguments.gpg_key).map_err(source)?,
+        keyring: read_keys(&arguments.keyring).map_err(source)?,
         check_signatures: !arguments.no_check_signatures,
         allow_sha1: arguments.allow_sha1,
         now: session::now().seconds,
@@ -97,23 +96,6 @@ fn code_of(error: &YumError) -> u8 {
         YumError::Signature { .. } | YumError::NoKey { .. } | YumError::Block { .. } => exit::SIGNATURE,
         _ => exit::SOURCE,
     }
-}
-
-fn read_keys(paths: &[PathBuf]) -> Result<Keyring, YumError> {
-    let mut keyring = Keyring::new();
-    for path in paths {
-        let fault = |cause: String| YumError::Key { path: path.to_owned(), cause };
-        let bytes = read_limited(path).map_err(|error| fault(error.to_string()))?;
-        keyring.add(&bytes).map_err(|error| fault(error.to_string()))?;
-    }
-    Ok(keyring)
-}
-
-fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(crate::openpgp::keyring::MAXIMUM_KEYRING as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn as_json(choice: &Choice) -> Value {

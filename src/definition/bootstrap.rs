@@ -6,7 +6,7 @@ use super::arguments::placeholders;
 use super::grammar::{self, Reference};
 use super::hint::nearest;
 use super::report::Report;
-use super::{Bootstrap, DebianBase, FileBase, HeaderEntry, LibraryBase, RegistryBase, header};
+use super::{Bootstrap, DebianBase, FileBase, HeaderEntry, LibraryBase, RegistryBase, YumBase, header};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Span, Spanned};
 use std::ops::Range;
@@ -43,7 +43,9 @@ pub(super) fn keys(agent: &str) -> (&'static [&'static str], usize) {
         "localimage" | "oras" | "shub" => (&["from", "fingerprints"], 1),
         "busybox" => (&["mirrorurl"], 1),
         "debootstrap" => (&["osversion", "mirrorurl", "include"], 1),
-        "yum" | "dnf" => (&["mirrorurl", "updateurl", "osversion", "include", "setopt"], 1),
+        "yum" | "dnf" => {
+            (&["mirrorurl", "updateurl", "osversion", "include", "setopt", "modules", "otherurl", "fingerprints"], 1)
+        }
         "arch" => (&["confurl", "include"], 0),
         "buildkit" | "dockerfile" => (&["from", "target", "frontend", "filename", "buildargs"], 1),
         "zypper" => (
@@ -59,6 +61,7 @@ pub(super) fn keys(agent: &str) -> (&'static [&'static str], usize) {
                 "registerurl",
                 "modules",
                 "otherurl",
+                "fingerprints",
             ],
             0,
         ),
@@ -100,7 +103,37 @@ pub(super) fn lower(
             os_version: value(header, "osversion")?,
             include: include(report, header),
         }),
+        "yum" | "dnf" => Bootstrap::Yum(yum_base(report, header, &agent.value)?),
+        // What needs a registration with the vendor is not known here.
+        "zypper"
+            if value(header, "mirrorurl").is_some()
+                && ["product", "user", "regcode"].iter().all(|key| value(header, key).is_none()) =>
+        {
+            Bootstrap::Yum(yum_base(report, header, &agent.value)?)
+        }
         name => Bootstrap::Absent(Spanned::new(name.to_owned(), agent.span)),
+    })
+}
+
+fn yum_base(report: &mut Report<'_>, header: &[HeaderEntry], agent: &str) -> Option<YumBase> {
+    let list = |key: &str| {
+        let found = value(header, key);
+        found.into_iter().flat_map(|list| {
+            let words = list.value.split([',', ' ', '\t']).filter(|word| !word.is_empty()).map(str::to_owned);
+            words.map(|word| Spanned::new(word, list.span)).collect::<Vec<_>>()
+        })
+    };
+    let others = header.iter().filter(|entry| entry.key.starts_with("otherurl") && !entry.value.is_empty());
+    Some(YumBase {
+        agent: agent.to_owned(),
+        mirror_url: mirror_url(value(header, "mirrorurl")?),
+        update_url: value(header, "updateurl").map(mirror_url),
+        os_version: value(header, "osversion").map(|version| version.value),
+        include: include(report, header),
+        setopt: value(header, "setopt").map(|setopt| setopt.value),
+        modules: list("modules").collect(),
+        other_urls: others.map(|entry| mirror_url(Spanned::new(entry.value.clone(), entry.span))).collect(),
+        fingerprints: fingerprints(report, header),
     })
 }
 

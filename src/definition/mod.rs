@@ -210,6 +210,8 @@ pub enum Bootstrap {
         mirror_url: Spanned<String>,
     },
     Debootstrap(DebianBase),
+    /// `yum`, `dnf`, or `zypper` with a mirror.
+    Yum(YumBase),
     /// Known to Apptainer, not built in here yet: its name and the place where it stands.
     Absent(Spanned<String>),
 }
@@ -246,6 +248,23 @@ pub struct DebianBase {
     /// Suite or codename.
     pub os_version: Spanned<String>,
     pub include: Vec<Spanned<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct YumBase {
+    /// `yum`, `dnf` or `zypper`.
+    pub agent: String,
+    pub mirror_url: Spanned<String>,
+    pub update_url: Option<Spanned<String>>,
+    pub os_version: Option<String>,
+    pub include: Vec<Spanned<String>>,
+    pub setopt: Option<String>,
+    /// Module streams of `Modules`, as `MODULE:STREAM`: Apptainer reads the header for zypper only, and ignores it here.
+    pub modules: Vec<Spanned<String>>,
+    /// Further repositories, of `OtherURL0` and so on, which Apptainer ignores here.
+    pub other_urls: Vec<Spanned<String>>,
+    /// Of keys that may have signed packages, upper-case hexadecimal.
+    pub fingerprints: Vec<String>,
 }
 
 #[cfg(test)]

@@ -144,11 +144,20 @@ fn lowers_each_agent_to_its_own_variant() {
         let stage = stage(&format!("Bootstrap: {agent}\nFrom: x\n"));
         assert!(matches!(&stage.bootstrap, Bootstrap::Absent(name) if name.value == agent), "{agent}");
     }
-    for agent in ["yum", "dnf", "zypper", "arch"] {
-        assert!(matches!(
-            stage(&format!("Bootstrap: {agent}\nMirrorURL: http://h/\n")).bootstrap,
-            Bootstrap::Absent(_)
-        ));
+    for agent in ["yum", "dnf", "zypper"] {
+        let text = format!(
+            "Bootstrap: {agent}\nMirrorURL: http://h/%{{OSVERSION}}/\nOSVersion: 9\nInclude: a, b c\nModules: m:1, n:2\n\
+             OtherURL0: epel=http://e/\nSetopt: install_weak_deps=0\n"
+        );
+        let Bootstrap::Yum(base) = stage(&text).bootstrap else { panic!("{agent}") };
+        let words = |list: &[Spanned<String>]| list.iter().map(|word| word.value.clone()).collect::<Vec<_>>();
+        assert_eq!((base.agent.as_str(), base.os_version.as_deref()), (agent, Some("9")));
+        assert_eq!(words(&base.include), ["a", "b", "c"]);
+        assert_eq!(words(&base.modules), ["m:1", "n:2"]);
+        assert_eq!(words(&base.other_urls), ["epel=http://e/"]);
+    }
+    for text in ["Bootstrap: arch\n", "Bootstrap: zypper\nMirrorURL: http://h/\nProduct: SLES\nUser: u\nRegcode: r\n"] {
+        assert!(matches!(stage(text).bootstrap, Bootstrap::Absent(_)), "{text}");
     }
     let Bootstrap::Docker(base) = stage("Bootstrap: docker\nFrom: a:1\nRegistry: ghcr.io\nNamespace: n\n").bootstrap
     else {

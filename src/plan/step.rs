@@ -136,5 +136,6 @@ fn describe_pin(pin: &BasePin) -> String {
         BasePin::Library { reference, digest, .. } => format!("take {reference} ({digest})"),
         BasePin::Busybox { url, .. } => format!("take {url}"),
         BasePin::Debian { lines } => format!("unpack Debian packages ({} lines)", lines.len()),
+        BasePin::Rpm { lines } => format!("install RPM packages ({} lines)", lines.len()),
     }
 }

@@ -151,6 +151,19 @@ impl Header {
         ))
     }
 
+    /// Type 5 (64 bits).
+    pub fn long_numbers(&self, tag: u32) -> Result<Option<Vec<u64>>, HeaderError> {
+        match self.entry(tag) {
+            None => Ok(None),
+            Some(entry) if entry.kind == 5 => {
+                let bytes = self.slice(tag, entry, 8)?;
+                let number = |number: &[u8]| number.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+                Ok(Some(bytes.chunks_exact(8).map(number).collect()))
+            }
+            Some(_) => Err(HeaderError::Entry(tag)),
+        }
+    }
+
     /// Type 7 (bytes).
     pub fn binary(&self, tag: u32) -> Result<Option<&[u8]>, HeaderError> {
         match self.entry(tag) {

@@ -5,10 +5,13 @@
 //!
 //! Sources: rpm's own documentation (docs/manual), createrepo_c, the modulemd specification, libsolv's documented policies.
 
+pub mod bootstrap;
 pub mod dependency;
 pub mod header;
 pub mod metadata;
 pub mod package;
+pub mod pin;
 pub mod pool;
+pub mod script;
 pub mod solve;
 pub mod version;

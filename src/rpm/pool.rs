@@ -52,6 +52,8 @@ pub struct Package {
     /// Bytes of the package file, and of its files when installed.
     pub size: u64,
     pub installed_size: u64,
+    /// Seconds since the epoch.
+    pub build_time: i64,
     /// By [`Relation`].
     dependencies: [Box<[Dependency]>; 8],
     /// Those files that the main metadata lists.
@@ -96,6 +98,7 @@ pub struct NewPackage {
     pub checksum: Checksum,
     pub size: u64,
     pub installed_size: u64,
+    pub build_time: i64,
     pub dependencies: Vec<(Relation, Dependency)>,
     pub files: Vec<Name>,
 }
@@ -186,6 +189,7 @@ impl Pool {
             checksum: new.checksum,
             size: new.size,
             installed_size: new.installed_size,
+            build_time: new.build_time,
             dependencies: sorted.map(Vec::into_boxed_slice),
             files: new.files.into_boxed_slice(),
         };

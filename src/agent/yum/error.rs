@@ -29,17 +29,33 @@ pub enum YumError {
     #[error("{url}: it is older or newer than the metalink says, and none of its checksums fits")]
     NotOfMetalink { url: String },
     #[error(
-        "{url} is signed, but there is no key to check it with: name one with --gpg-key FILE, or turn the check off with --no-check-signatures"
+        "{url} is signed, but there is no key to check it with: name one with --keyring FILE, or turn the check off with --no-check-signatures"
     )]
     NoKey { url: String },
     #[error("{url}: {cause}")]
     Block { url: String, cause: BlockError },
-    #[error("{url} is not trusted: {}; name another key with --gpg-key FILE", .refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("{url} is not trusted: {}; name another key with --keyring FILE", .refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Signature { url: String, refusals: Vec<Refusal> },
     #[error("cannot read the key {path}: {cause}", path = path.display())]
     Key { path: PathBuf, cause: String },
     #[error("{repository}: the repository has {what}, which is larger than {limit} bytes")]
     TooLarge { repository: String, what: &'static str, limit: u64 },
+    #[error("{0}: %{{OSVERSION}} or $releasever has no value; add a line like `OSVersion: 9`")]
+    NoVersion(String),
+    #[error("Setopt: {0:?} is not NAME=VALUE, or has a value that is not known")]
+    BadSetopt(String),
+    #[error(
+        "there is no key to check packages with: name the distribution's key with --keyring FILE, its https address in GPG=URL, or its \
+         fingerprint in the header (`Fingerprints: …`, of a key that the repository carries as repodata/repomd.xml.key); \
+         --no-check-signatures builds without"
+    )]
+    NoKeys,
+    #[error("the key at {url} cannot be used: {cause}")]
+    KeyAddress { url: String, cause: String },
+    #[error("the repositories have no rpm to install the packages with: {0}")]
+    NoRpm(RequestError),
+    #[error("{0} does not lie in its repository, but elsewhere; that is not known here")]
+    Elsewhere(String),
     #[error(transparent)]
     Modules(#[from] ModuleError),
     #[error(transparent)]

@@ -74,6 +74,7 @@ impl Performer<'_> {
                 self.run_in_sandbox(step, "the installation of busybox", argv, None, Vec::new())
             }
             (BasePin::Debian { lines }, _) => self.debian(step, lines),
+            (BasePin::Rpm { lines }, _) => return self.rpm(step, lines),
             (BasePin::Scratch, _) => Ok(()),
             (pin, _) => Err(fault(format!("the lock file answers with a base of the kind {}", pin.agent()))),
         }?;

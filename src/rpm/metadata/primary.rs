@@ -43,6 +43,7 @@ struct Partial {
     checksum: Option<Checksum>,
     size: u64,
     installed_size: u64,
+    build_time: i64,
     dependencies: Vec<(Relation, Dependency)>,
     seen: HashSet<(Relation, Dependency)>,
     files: Vec<crate::rpm::pool::Name>,
@@ -109,6 +110,9 @@ fn read_part<R: BufRead>(
         "size" => {
             partial.size = number(xml, "package");
             partial.installed_size = number(xml, "installed");
+        }
+        "time" => {
+            partial.build_time = xml.attribute("build").and_then(|text| text.parse().ok()).unwrap_or(0);
         }
         "location" => {
             partial.location = xml.attribute("href").unwrap_or("").to_owned();
@@ -182,6 +186,7 @@ impl Partial {
             checksum,
             size: self.size,
             installed_size: self.installed_size,
+            build_time: self.build_time,
             dependencies: self.dependencies,
             files: self.files,
             name,

@@ -24,6 +24,7 @@ pub(crate) fn pool(text: &str) -> Pool {
             checksum: Checksum::of(ChecksumAlgorithm::Sha256, line.as_bytes()),
             size: 1,
             installed_size: 1,
+            build_time: 0,
             dependencies: Vec::new(),
             files: Vec::new(),
         };

@@ -1,0 +1,104 @@
+//! Keys that repositories and packages may be signed with: named files, an address, the host's, or those inside a repository whose
+//! fingerprints the header names.
+
+use super::repository::Source;
+use super::{Options, YumError};
+use crate::definition::YumBase as Header;
+use crate::event::{Event, Observer};
+use crate::fetch::http::{Fetch, Request, parse_url};
+use crate::fetch::retry;
+use crate::openpgp::Keyring;
+use crate::openpgp::keyring::MAXIMUM_KEYRING;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Folders of keys on hosts, below the root.
+const FOLDERS: [&str; 2] = ["etc/pki/rpm-gpg", "usr/share/distribution-gpg-keys"];
+/// Key files of a host that are read.
+const MAXIMUM_FILES: usize = 2000;
+
+pub(super) struct Asker<'a> {
+    pub options: &'a Options,
+    pub fetch: &'a dyn Fetch,
+    pub observer: &'a dyn Observer,
+}
+
+impl Asker<'_> {
+    /// The keys that count. Fingerprints in the header leave only those.
+    pub fn keys(&self, header: &Header, sources: &[Source]) -> Result<Keyring, YumError> {
+        let mut keyring = read_files(&self.options.keyrings)?;
+        if let Some(url) = &self.options.key_url {
+            if !url.starts_with("https://") && !url.starts_with("file://") {
+                return Err(YumError::KeyAddress { url: url.clone(), cause: "it must begin with https://".into() });
+            }
+            self.add_from(url, &mut keyring).map_err(|cause| YumError::KeyAddress { url: url.clone(), cause })?;
+        }
+        if keyring.is_empty() {
+            self.add_host_keys(&mut keyring);
+        }
+        if header.fingerprints.is_empty() {
+            return Ok(keyring);
+        }
+        for source in sources {
+            let url = format!("{}/repodata/repomd.xml.key", source.url.trim_end_matches('/'));
+            if let Err(cause) = self.add_from(&url, &mut keyring) {
+                self.observer.observe(Event::Detail(format!("no key at {url}: {cause}")));
+            }
+        }
+        let named = |key: &&crate::openpgp::PublicKey| {
+            header.fingerprints.iter().any(|wanted| key.fingerprint().to_string().eq_ignore_ascii_case(wanted))
+        };
+        let mut chosen = Keyring::new();
+        for key in keyring.keys().filter(named) {
+            chosen.insert(key.clone());
+        }
+        Ok(chosen)
+    }
+
+    fn add_from(&self, url: &str, keyring: &mut Keyring) -> Result<(), String> {
+        let request = Request::get(parse_url(url).map_err(|error| error.to_string())?);
+        let document = retry::get(self.fetch, &request, MAXIMUM_KEYRING as u64, self.observer)
+            .map_err(|error| error.to_string())?;
+        keyring.add(&document.bytes).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Files that are no keys are passed over.
+    fn add_host_keys(&self, keyring: &mut Keyring) {
+        let mut pending: Vec<PathBuf> = FOLDERS.iter().map(|folder| self.options.host_root.join(folder)).collect();
+        let mut files = Vec::new();
+        while let Some(folder) = pending.pop() {
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            for entry in entries.flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() && pending.len() < MAXIMUM_FILES => pending.push(entry.path()),
+                    _ if files.len() < MAXIMUM_FILES => files.push(entry.path()),
+                    _ => {}
+                }
+            }
+        }
+        files.sort();
+        for path in files {
+            if let Ok(bytes) = read_limited(&path) {
+                // Why: folders of keys hold notes, too.
+                let _ = keyring.add(&bytes);
+            }
+        }
+    }
+}
+
+/// All keys of files that must be keyrings.
+pub fn read_files(paths: &[PathBuf]) -> Result<Keyring, YumError> {
+    let mut keyring = Keyring::new();
+    for path in paths {
+        let fault = |cause: String| YumError::Key { path: path.to_owned(), cause };
+        let bytes = read_limited(path).map_err(|error| fault(error.to_string()))?;
+        keyring.add(&bytes).map_err(|error| fault(error.to_string()))?;
+    }
+    Ok(keyring)
+}
+
+fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAXIMUM_KEYRING as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,238 @@
+//! Brings what a pin names: the package files, verified, and the bootstrap root as one layer.
+
+use crate::archive::compress::Compression;
+use crate::digest::{Algorithm, HashingWriter};
+use crate::event::Observer;
+use crate::fetch::FetchError;
+use crate::fetch::download::{Expected, Job, download_all};
+use crate::fetch::http::{Fetch, parse_url};
+use crate::openpgp::{Judge, Keyring, KeyringError, Policy, WeakSelfSignatures};
+use crate::rpm::bootstrap::{self, BootstrapError};
+use crate::rpm::metadata::Checksum;
+use crate::rpm::metadata::checksum::ChecksumHasher;
+use crate::rpm::package::{PackageTrust, SignatureError, verify};
+use crate::rpm::pin::{PackagePin, RpmPin};
+use crate::rpm::script::{KEY_PREFIX, install_script};
+use crate::store::{LayerBlob, mark_used};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Package files on their way at the same time.
+const CONCURRENCY: usize = 8;
+
+/// A base that is ready for the sandbox: lay out `layer`, bind `packages` and an empty directory, run `script`.
+#[derive(Clone, Debug)]
+pub struct RpmBase {
+    /// The bootstrap root: an uncompressed tar archive.
+    pub layer: LayerBlob,
+    pub script: String,
+    /// The package files, and the keys.
+    pub packages: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProvideError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("{action} {path}: {cause}", path = path.display())]
+    Path { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    #[error("the package {package} from the repository {repository} is refused: {cause}")]
+    Refused { package: String, repository: String, cause: SignatureError },
+    #[error("the package {package} is {found}, but {wanted} was promised; the mirror is being updated or damaged")]
+    Checksum { package: String, wanted: Checksum, found: Checksum },
+    #[error("the kept package file {path} is damaged; remove it", path = path.display())]
+    Damaged { path: PathBuf },
+    #[error("the keys of the base cannot be read: {0}")]
+    Keys(#[from] KeyringError),
+}
+
+/// Downloads what is not in `blobs` yet, verifies all, and makes the layer and a folder of package files in `work`, which must outlive
+/// the script.
+pub fn provide(
+    pin: &RpmPin,
+    blobs: &Path,
+    work: &Path,
+    fetch: &dyn Fetch,
+    observer: &dyn Observer,
+) -> Result<RpmBase, ProvideError> {
+    download(pin, blobs, fetch, observer)?;
+    let keyring = keyring(pin)?;
+    let signers = verify_all(pin, blobs, &keyring)?;
+    let packages = stage(pin, blobs, work)?;
+    let signed = keyring.keys().filter(|key| signers.contains(&key.fingerprint().to_string()));
+    for (number, key) in signed.enumerate() {
+        let path = packages.join(format!("{KEY_PREFIX}{number}.asc"));
+        std::fs::write(&path, key.to_armor()).map_err(|cause| ProvideError::Path {
+            action: "cannot write",
+            path,
+            cause,
+        })?;
+    }
+    let path = work.join("bootstrap.tar");
+    let fault = |cause| ProvideError::Path { action: "cannot write", path: path.clone(), cause };
+    let file = File::create(&path).map_err(fault)?;
+    let mut writer = HashingWriter::new(BufWriter::with_capacity(1 << 20, file), Algorithm::Sha256);
+    let open = |package: &PackagePin| -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(BufReader::new(File::open(blob(blobs, package))?)))
+    };
+    bootstrap::write(pin, open, &mut writer)?;
+    let (_, digest, length) = writer.finish();
+    Ok(RpmBase {
+        layer: LayerBlob {
+            digest: Some(digest.clone()),
+            diff_id: Some(digest),
+            file: path,
+            offset: 0,
+            length,
+            compression: Compression::None,
+        },
+        script: install_script(pin),
+        packages,
+    })
+}
+
+fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
+    blobs.join(package.checksum.algorithm().name()).join(package.checksum.hex())
+}
+
+fn download(pin: &RpmPin, blobs: &Path, fetch: &dyn Fetch, observer: &dyn Observer) -> Result<(), ProvideError> {
+    let mut jobs = Vec::new();
+    for package in &pin.packages {
+        let destination = blob(blobs, package);
+        if let Some(folder) = destination.parent() {
+            let fault = |cause| ProvideError::Path { action: "cannot make", path: folder.to_path_buf(), cause };
+            std::fs::create_dir_all(folder).map_err(fault)?;
+        }
+        if destination.exists() {
+            mark_used(&destination);
+            continue;
+        }
+        let bases = pin.repositories.iter().find(|one| one.name == package.repository).map(|one| &one.bases);
+        let urls = bases.into_iter().flatten().map(|base| parse_url(&format!("{base}{}", package.location)));
+        jobs.push(Job {
+            urls: urls.collect::<Result<_, _>>()?,
+            destination,
+            expected: Expected { digest: package.checksum.digest(), size: Some(package.size), most: None },
+            label: format!("{} {}", package.name, package.evr),
+        });
+    }
+    download_all(fetch, &jobs, CONCURRENCY, observer)?;
+    Ok(())
+}
+
+fn keyring(pin: &RpmPin) -> Result<Keyring, ProvideError> {
+    let mut keyring = Keyring::new();
+    if !pin.keys.is_empty() {
+        keyring.add(&pin.keys)?;
+    }
+    Ok(keyring)
+}
+
+/// Checksum, digests and signature of every package file: disks and other programs may have changed what was kept. Gives the
+/// fingerprints of the keys that signed them.
+fn verify_all(pin: &RpmPin, blobs: &Path, keyring: &Keyring) -> Result<BTreeSet<String>, ProvideError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let policy = Policy { now, weak_self_signatures: WeakSelfSignatures::Accept };
+    let next = AtomicUsize::new(0);
+    // The failure of the first package is told, whichever thread was first.
+    let failure: Mutex<Option<(usize, ProvideError)>> = Mutex::new(None);
+    let signers: Mutex<BTreeSet<String>> = Mutex::default();
+    let work = || {
+        let mut judge = Judge::new(policy, keyring);
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(package) = pin.packages.get(at) else { return };
+            match verify_one(pin, package, &blob(blobs, package), &mut judge) {
+                Ok(found) => signers.lock().unwrap_or_else(|poison| poison.into_inner()).extend(found),
+                Err(error) => {
+                    let mut failure = failure.lock().unwrap_or_else(|poison| poison.into_inner());
+                    if failure.as_ref().is_none_or(|(earlier, _)| at < *earlier) {
+                        *failure = Some((at, error));
+                    }
+                    return;
+                }
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    match failure.into_inner().unwrap_or_else(|poison| poison.into_inner()) {
+        Some((_, error)) => Err(error),
+        None => Ok(signers.into_inner().unwrap_or_else(|poison| poison.into_inner())),
+    }
+}
+
+fn verify_one(
+    pin: &RpmPin,
+    package: &PackagePin,
+    path: &Path,
+    judge: &mut Judge<'_>,
+) -> Result<Vec<String>, ProvideError> {
+    let fault = |cause| ProvideError::Path { action: "cannot read", path: path.to_path_buf(), cause };
+    let mut file = File::open(path).map_err(fault)?;
+    let found = checksum(&mut file, &package.checksum).map_err(fault)?;
+    if found != package.checksum {
+        // What comes from a mirror is in place only when it is right, where the downloader knows the algorithm.
+        return Err(match package.checksum.digest() {
+            Some(_) => ProvideError::Damaged { path: path.to_path_buf() },
+            None => {
+                let _ = std::fs::remove_file(path);
+                ProvideError::Checksum { package: package.nevra(), wanted: package.checksum.clone(), found }
+            }
+        });
+    }
+    let repository = pin.repositories.iter().find(|one| one.name == package.repository);
+    let is_signed = repository.is_some_and(|one| !one.signers.is_empty());
+    let trust = if pin.checked { PackageTrust::Keys(judge) } else { PackageTrust::Unchecked };
+    let is_covered = is_signed && !package.checksum.is_weak();
+    verify(&mut file, &package.nevra(), is_covered, trust).map_err(|cause| ProvideError::Refused {
+        package: package.nevra(),
+        repository: package.repository.clone(),
+        cause,
+    })
+}
+
+fn checksum(file: &mut File, wanted: &Checksum) -> io::Result<Checksum> {
+    file.rewind()?;
+    let mut hasher = ChecksumHasher::new(wanted.algorithm());
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// A folder with the files of packages that are installed, under the names that rpm tells: other names for the blobs, or copies.
+fn stage(pin: &RpmPin, blobs: &Path, work: &Path) -> Result<PathBuf, ProvideError> {
+    let folder = work.join("packages");
+    let fault = |action, path: &Path, cause| ProvideError::Path { action, path: path.to_path_buf(), cause };
+    std::fs::create_dir_all(&folder).map_err(|cause| fault("cannot make", &folder, cause))?;
+    for package in pin.packages.iter().filter(|package| package.reason.is_some()) {
+        let (source, target) = (blob(blobs, package), folder.join(package.file_name()));
+        // Invariant: a copy must never be written through a name that an earlier run made of the blob itself.
+        match std::fs::remove_file(&target) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(fault("cannot remove", &target, cause));
+            }
+            _ => {}
+        }
+        if std::fs::hard_link(&source, &target).is_err() {
+            std::fs::copy(&source, &target).map_err(|cause| fault("cannot write", &target, cause))?;
+        }
+    }
+    Ok(folder)
+}

@@ -1,0 +1,54 @@
+//! The header `Setopt`: options of dnf, of which those that change which packages are chosen are known.
+
+use super::YumError;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub no_weak: bool,
+    pub excluded: Vec<String>,
+    /// What changes nothing here.
+    pub ignored: Vec<String>,
+}
+
+/// `NAME=VALUE …`, `REPOSITORY.NAME=VALUE`; a list has commas.
+pub fn read(text: &str) -> Result<Settings, YumError> {
+    let mut settings = Settings::default();
+    for word in text.split_whitespace() {
+        let (name, value) = word.split_once('=').ok_or_else(|| YumError::BadSetopt(word.to_owned()))?;
+        let value = value.trim_matches(['"', '\'']);
+        match name.rsplit('.').next().unwrap_or(name) {
+            "install_weak_deps" => {
+                settings.no_weak = is_false(value).ok_or_else(|| YumError::BadSetopt(word.to_owned()))?
+            }
+            "exclude" | "excludepkgs" => {
+                let names = value.split(',').filter(|name| !name.is_empty());
+                settings.excluded.extend(names.map(str::to_owned));
+            }
+            _ => settings.ignored.push(word.to_owned()),
+        }
+    }
+    Ok(settings)
+}
+
+fn is_false(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "0" | "no" | "false" | "off" => Some(true),
+        "1" | "yes" | "true" | "on" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_what_changes_the_choice() {
+        let settings = read("install_weak_deps=False base.excludepkgs=a,b* fastestmirror=1").unwrap();
+        assert!(settings.no_weak);
+        assert_eq!(settings.excluded, ["a", "b*"]);
+        assert_eq!(settings.ignored, ["fastestmirror=1"]);
+        assert!(read("install_weak_deps=maybe").is_err());
+        assert!(read("word").is_err());
+    }
+}
