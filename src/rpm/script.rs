@@ -1,6 +1,6 @@
 //! The script that installs all packages of a base into an empty root, by the distribution's own rpm, in one transaction.
 //!
-//! It runs as root of the bootstrap root under `/bin/sh`; the root that is made is bound at [`FINAL_DIRECTORY`], the package files
+//! It runs as root of the bootstrap root under `/bin/sh`; the root is made at [`FINAL_DIRECTORY`], the package files
 //! lie in [`PACKAGES_DIRECTORY`]. Order, scriptlets, triggers, owners, capabilities and the database are rpm's own work.
 //!
 //! # What is left out of the root, so that equal pins give equal roots
@@ -12,7 +12,7 @@ use super::pin::RpmPin;
 
 /// Where the package files are bound, read only.
 pub const PACKAGES_DIRECTORY: &str = "/.packages";
-/// Where the root that is made is bound.
+/// Where the root is made.
 pub const FINAL_DIRECTORY: &str = "/.final";
 /// Devices that scriptlets may need.
 pub const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
@@ -34,7 +34,7 @@ pub fn install_script(pin: &RpmPin) -> String {
          export SOURCE_DATE_EPOCH={date} PERL_HASH_SEED=0\n\
          unset TMPDIR LANG LANGUAGE\n\
          touch -d '2 seconds ago' /tmp/begin\n\
-         chmod 755 {FINAL_DIRECTORY}\n\
+         mkdir -p {FINAL_DIRECTORY}\nchmod 755 {FINAL_DIRECTORY}\n\
          for key in {PACKAGES_DIRECTORY}/{KEY_PREFIX}*; do\n  \
          [ ! -f \"$key\" ] || rpmkeys --root {FINAL_DIRECTORY} --import \"$key\"\ndone\n\
          rpm --root {FINAL_DIRECTORY} --install --nosignature --nodigest --ignoresize{plugins} {PACKAGES_DIRECTORY}/*.rpm </dev/null\n\
@@ -44,7 +44,7 @@ pub fn install_script(pin: &RpmPin) -> String {
     )
 }
 
-const CLEANING: &str = r#"rm -f var/lib/rpm/__db.* var/lib/rpm/.rpm.lock usr/lib/sysimage/rpm/.rpm.lock usr/lib/sysimage/rpm/__db.*
+const CLEANING: &str = r#"rm -f var/lib/rpm/__db.* var/lib/rpm/.rpm.lock var/lib/rpm/*-shm usr/lib/sysimage/rpm/.rpm.lock usr/lib/sysimage/rpm/*-shm
 rm -f var/cache/ldconfig/aux-cache var/log/dnf*.log var/log/hawkey.log var/log/yum.log var/log/zypper.log
 rm -rf var/cache/dnf/* var/cache/yum/* var/cache/zypp/* var/tmp/rpm-tmp.*
 for identity in etc/machine-id var/lib/dbus/machine-id; do

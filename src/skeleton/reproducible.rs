@@ -8,7 +8,7 @@ use crate::tree::{Change, Entry, InodeId, Layer, Metadata, Node, Tree, TreePath}
 use std::collections::BTreeMap;
 
 /// Files that are left out: path patterns, `*` for any part of a name, `**` for all that lies below.
-const LEFT_OUT: [(&str, Why); 32] = [
+const LEFT_OUT: [(&str, Why); 41] = [
     // Logs tell the time of each line.
     ("var/log/alternatives.log", Why::Log),
     ("var/log/apk.log", Why::Log),
@@ -23,9 +23,13 @@ const LEFT_OUT: [(&str, Why); 32] = [
     ("var/log/yum.log", Why::Log),
     // Caches hold times and inode numbers of the build, and are made again when they are missing.
     ("var/cache/apt/*.bin", Why::Cache),
+    ("var/cache/dnf/**", Why::Cache),
     ("var/cache/fontconfig/**", Why::Cache),
     ("var/cache/ldconfig/aux-cache", Why::Cache),
+    ("var/cache/libdnf5/**", Why::Cache),
     ("var/cache/man/**", Why::Cache),
+    ("var/cache/yum/**", Why::Cache),
+    ("var/cache/zypp/**", Why::Cache),
     // Backups say what was before the last of several changes.
     ("var/cache/debconf/*-old", Why::Backup),
     ("var/lib/dpkg/*-old", Why::Backup),
@@ -37,6 +41,12 @@ const LEFT_OUT: [(&str, Why); 32] = [
     ("root/.python_history", Why::State),
     ("root/.viminfo", Why::State),
     ("root/.wget-hsts", Why::State),
+    ("usr/lib/sysimage/rpm/rpmdb.sqlite-shm", Why::State),
+    // dnf's history tells the times of its runs, and is begun anew; the packages themselves are rpm's records.
+    ("var/lib/dnf/history.sqlite", Why::State),
+    ("var/lib/dnf/history.sqlite-*", Why::State),
+    ("var/lib/rpm/__db.*", Why::State),
+    ("var/lib/rpm/rpmdb.sqlite-shm", Why::State),
     ("var/lib/systemd/random-seed", Why::State),
     // Keys that every copy of the image would share.
     ("etc/ssh/ssh_host_*_key", Why::Key),

@@ -4,14 +4,14 @@ use super::Performer;
 use crate::agent::yum;
 use crate::archive::layer::Dialect;
 use crate::build::BuildError;
-use crate::build::filesystem::{Filesystem, new_directory};
+use crate::build::filesystem::Filesystem;
 use crate::build::script::{self, Job, Subject};
-use crate::disk::{self, ScanOptions};
 use crate::plan::{IdMode, Step};
 use crate::rpm::pin::RpmPin;
 use crate::rpm::script::{DEVICES, FINAL_DIRECTORY, PACKAGES_DIRECTORY};
 use crate::sandbox::Bind;
 use crate::store::{Contents, Held};
+use crate::tree::{Change, Entry, Layer, PathError, TreePath};
 use std::path::Path;
 
 /// Where the script lies while it runs.
@@ -20,7 +20,7 @@ const INSTALL: &str = "/.sifbuild-install";
 impl Performer<'_> {
     pub(super) fn rpm(&mut self, step: &Step, lines: &[String]) -> Result<(), BuildError> {
         let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
-        if self.engine.id_mode == IdMode::Single {
+        if self.engine.id_mode == IdMode::Single && self.engine.fakeroot.is_none() {
             let cause = "an RPM base needs more than one user id, because its packages give files to several users; have an administrator run \
                 `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (package uidmap), or begin from an OCI image of the \
                 distribution";
@@ -32,17 +32,12 @@ impl Performer<'_> {
             .map_err(|error| fault(error.to_string()))?;
         let count = pin.packages.iter().filter(|package| package.reason.is_some()).count();
         self.info(format!("Installing {count} packages with the distribution's rpm"));
-        let root = new_directory(&self.place, "root")?;
-        let bind = |source: &Path, destination: &str, read_only| Bind {
-            source: source.to_path_buf(),
-            destination: destination.into(),
-            read_only,
-        };
-        let mut binds = vec![bind(&root, FINAL_DIRECTORY, false), bind(&base.packages, PACKAGES_DIRECTORY, true)];
-        for name in DEVICES {
-            let device = format!("/dev/{name}");
-            binds.push(bind(Path::new(&device), &format!("{FINAL_DIRECTORY}{device}"), false));
-        }
+        let mut binds = vec![Bind { source: base.packages, destination: PACKAGES_DIRECTORY.into(), read_only: true }];
+        binds.extend(DEVICES.iter().map(|name| Bind {
+            source: Path::new("/dev").join(name),
+            destination: format!("{FINAL_DIRECTORY}/dev/{name}").into(),
+            read_only: false,
+        }));
         let job = Job {
             subject: Subject { section: "the installation of the RPM packages", place: self.place(step), script: None },
             argv: vec!["/bin/sh".to_owned(), INSTALL.to_owned()],
@@ -54,9 +49,37 @@ impl Performer<'_> {
         };
         let mut bootstrap = Filesystem::default();
         bootstrap.layers.push(Held::archive(base.layer, Dialect::Plain));
-        script::run(job, &mut bootstrap, &self.place, self.engine, self.options)?;
-        let layer = disk::scan(&root, &ScanOptions { overlay: false })?;
-        let held = Held { layer, contents: Contents::Directory(root.clone()) };
-        self.remember(step, held, &root, None)
+        let made = script::run(job, &mut bootstrap, &self.place, self.engine, self.options)?;
+        let (held, upper) = made.expect("the root can be written");
+        let root = upper.join(FINAL_DIRECTORY.trim_start_matches('/'));
+        let layer = below(held.layer, FINAL_DIRECTORY).map_err(|cause| fault(cause.to_string()))?;
+        self.remember(step, Held { layer, contents: Contents::Directory(root.clone()) }, &root, None)
     }
+}
+
+/// What a layer has below a directory, as a layer of its own.
+fn below(layer: Layer, directory: &str) -> Result<Layer, PathError> {
+    let directory = TreePath::parse(directory)?;
+    let inside = |path: &TreePath| match path.is_within(&directory) {
+        true => {
+            let rest = &path.as_bytes()[directory.as_bytes().len()..];
+            let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+            if rest.is_empty() { Ok(Some(TreePath::root())) } else { TreePath::parse(rest).map(Some) }
+        }
+        false => Ok(None),
+    };
+    let mut entries = Vec::new();
+    for entry in layer.entries {
+        let Some(path) = inside(&entry.path)? else { continue };
+        let change = match entry.change {
+            // Invariant: rpm makes hard links inside its root only.
+            Change::Link(target) => match inside(&target)? {
+                Some(target) => Change::Link(target),
+                None => continue,
+            },
+            other => other,
+        };
+        entries.push(Entry { path, change });
+    }
+    Ok(Layer { entries })
 }
