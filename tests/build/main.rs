@@ -17,6 +17,8 @@ mod refusals;
 mod registry;
 mod reproducible;
 mod reuse;
+mod rpm;
+mod rpm_mirror;
 mod server;
 mod shell;
 mod sources;

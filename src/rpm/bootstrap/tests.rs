@@ -7,7 +7,7 @@ use crate::rpm::pin::tests::sample;
 type Member<'a> = (&'a str, u32, u32, u32, &'a str);
 
 fn package(members: &[Member<'_>]) -> Vec<u8> {
-    let mut lead = vec![0; 96];
+    let mut lead = [0; 96];
     lead[..5].copy_from_slice(&[0xed, 0xab, 0xee, 0xdb, 3]);
     let mut signature = write_header(&[(tag::NAME, Value::Text("x"))]);
     signature.resize(signature.len().next_multiple_of(8), 0);
@@ -23,7 +23,7 @@ fn package(members: &[Member<'_>]) -> Vec<u8> {
         payload.extend(body.bytes());
         payload.resize(payload.len().next_multiple_of(4), 0);
     }
-    [lead, signature, header, payload].concat()
+    [&lead[..], &signature, &header, &payload].concat()
 }
 
 /// `path kind body` of each entry.

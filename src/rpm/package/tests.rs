@@ -67,7 +67,7 @@ fn make(key: &SignedSecretKey, making: &Making) -> Vec<u8> {
             true => (tag::SIGGPG, Value::Bytes(sign(&[&header[..], PAYLOAD].concat()))),
         });
     }
-    let mut lead = vec![0; LEAD];
+    let mut lead = [0; LEAD];
     lead[..5].copy_from_slice(&[0xed, 0xab, 0xee, 0xdb, 3]);
     let mut signature = write(&signatures);
     signature.resize(signature.len().next_multiple_of(8), 0);

@@ -152,7 +152,8 @@ pub(super) fn nearest(pool: &Pool, name: &str) -> Vec<String> {
     if name.len() > 64 || name.starts_with('(') {
         return Vec::new();
     }
-    let limit = (name.len() / 3).clamp(1, 3);
+    // Two letters that changed places are two changes.
+    let limit = if name.len() < 4 { 1 } else { (name.len() / 3).clamp(2, 3) };
     let known: BTreeSet<&str> = (0..pool.packages().len()).map(|package| pool.name_of(package)).collect();
     let lower = name.to_lowercase();
     let mut near: Vec<(usize, &str)> = known

@@ -1,0 +1,184 @@
+//! `Bootstrap: dnf` and `solve`, from a small mirror that is made here, good and spoiled.
+
+use super::place::{Outcome, Place, RANGE_USER, SINGLE_USER};
+use super::rpm_mirror::Mirror;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+fn definition(mirror: &Mirror, include: &str, post: &str) -> String {
+    format!("Bootstrap: dnf\nMirrorURL: {}\nInclude: {include}\n\n%post\n{post}\n", mirror.url())
+}
+
+fn solve(mirror: &Mirror, arguments: &[&str]) -> Outcome {
+    let (repository, key) = (format!("os={}", mirror.url()), mirror.key());
+    Place::new().run(&[&["-q", "solve", "--repo", &repository, "--keyring", &key], arguments].concat())
+}
+
+/// `name reason` of each package.
+fn solved(mirror: &Mirror, arguments: &[&str]) -> Vec<String> {
+    let outcome = solve(mirror, &[&["--json"], arguments].concat());
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+    let answer: Value = serde_json::from_str(&outcome.text).unwrap();
+    let of = |package: &Value, field: &str| package[field].as_str().unwrap().to_owned();
+    let install = answer["install"].as_array().unwrap();
+    assert!(install.iter().all(|package| package["repo"] == "os"));
+    install
+        .iter()
+        .map(|package| format!("{} {}", of(package, "nevra").split("-1-1.").next().unwrap(), of(package, "reason")))
+        .collect()
+}
+
+#[test]
+fn solve_shows_what_would_be_installed_and_why() {
+    let mirror = Mirror::good();
+    assert_eq!(
+        solved(mirror, &["demo"]),
+        ["demo user", "demo-doc weak", "filesystem dependency", "runtime dependency", "shell dependency"]
+    );
+    assert!(!solved(mirror, &["--no-weak", "demo"]).contains(&"demo-doc weak".to_owned()));
+    assert_eq!(solved(mirror, &["old", "choosy"]).len(), 2);
+    let text = solve(mirror, &["choosy"]).text;
+    assert!(text.contains("choosy-1-1.noarch") && text.contains("1 packages"), "{text}");
+}
+
+#[test]
+fn solve_says_why_there_is_no_solution() {
+    let error = |arguments: &[&str]| {
+        let outcome = solve(Mirror::good(), arguments);
+        assert_eq!(outcome.code, Some(4), "{}", outcome.text);
+        outcome.text
+    };
+    assert!(error(&["broken"]).contains("nothing provides no-such-thing >= 3, needed by broken-1-1.noarch"));
+    assert!(error(&["dmeo"]).contains("near names: demo"));
+    assert!(error(&["--module", "nodejs:20", "demo"]).contains("there is no module nodejs"));
+}
+
+#[test]
+fn dead_mirrors_are_passed_over() {
+    let mirror = Mirror::copy();
+    let list = mirror.path("mirrorlist");
+    fs::write(&list, format!("# mirrors\nfile:///nowhere/os/\n{}\n", mirror.url())).unwrap();
+    let repomd = fs::read(mirror.path("os/repodata/repomd.xml")).unwrap();
+    let digest = sifbuild::digest::Digest::of(&repomd);
+    let metalink = |digest: &str| {
+        format!(
+            "<metalink><files><file><verification><hash type='sha256'>{digest}</hash></verification><resources>\
+             <url preference='9'>file:///nowhere/os/repodata/repomd.xml</url><url preference='1'>{}repodata/repomd.xml</url>\
+             </resources></file></files></metalink>",
+            mirror.url()
+        )
+    };
+    fs::write(mirror.path("metalink"), metalink(digest.hex())).unwrap();
+    fs::write(mirror.path("metalink-of-another"), metalink(&"0".repeat(64))).unwrap();
+    let ask = |name: &str| {
+        let repository = format!("os=file://{}", mirror.path(name).display());
+        Place::new().run(&["-q", "solve", "--repo", &repository, "--keyring", &mirror.key(), "choosy"])
+    };
+    for name in ["mirrorlist", "metalink"] {
+        assert_eq!(ask(name).code, Some(0), "{}", ask(name).text);
+    }
+    let refused = ask("metalink-of-another");
+    assert_eq!(refused.code, Some(4));
+    assert!(refused.text.contains("none of its checksums fits"), "{}", refused.text);
+}
+
+#[test]
+fn each_spoiled_mirror_is_refused_by_its_own_words() {
+    let refusal = |spoil: &dyn Fn(&Mirror), flags: &[&str]| {
+        let mirror = Mirror::copy();
+        spoil(&mirror);
+        let place = Place::new();
+        let key = mirror.key();
+        place.fail("x.sif", &definition(&mirror, "choosy", "  true"), &[&["--keyring", &key], flags].concat()).text
+    };
+    let flip = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let metadata = |mirror: &Mirror, kind: &str| {
+        let entries = fs::read_dir(mirror.path("os/repodata")).unwrap().flatten().map(|entry| entry.path());
+        entries.into_iter().find(|path| path.to_str().unwrap().contains(kind)).unwrap()
+    };
+    let edit = |mirror: &Mirror, from: &str, to: &str| {
+        let path = mirror.path("os/repodata/repomd.xml");
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace(from, to)).unwrap();
+    };
+    let text = refusal(&|mirror| edit(mirror, "<revision>1", "<revision>2"), &[]);
+    assert!(text.contains("repomd.xml is not trusted") && text.contains("does not fit the text"), "{text}");
+    let text = refusal(&|mirror| flip(&metadata(mirror, "primary.xml")), &[]);
+    assert!(text.contains("is not the file that repomd.xml lists: its checksum"), "{text}");
+    let text = refusal(&|mirror| flip(&mirror.package("choosy")), &[]);
+    assert!(text.contains("was expected: the file on the server is another one or damaged"), "{text}");
+    let text = refusal(
+        &|mirror| {
+            flip(&mirror.package("choosy"));
+            mirror.index();
+        },
+        &[],
+    );
+    assert!(text.contains("choosy-1-1.noarch") && text.contains("its payload is damaged"), "{text}");
+    let text = refusal(
+        &|mirror| {
+            let package = mirror.package("choosy");
+            let done = std::process::Command::new("rpmsign").arg("--delsign").arg(package).status().unwrap();
+            assert!(done.success());
+            mirror.index();
+        },
+        &[],
+    );
+    assert!(text.contains("choosy-1-1.noarch from the repository base is refused: it is not signed"), "{text}");
+    let other = Mirror::good();
+    let key = super::mirror::Key::new();
+    let path = other.path("other.gpg");
+    fs::write(&path, key.armored()).unwrap();
+    let place = Place::new();
+    let text = place.fail("x.sif", &definition(other, "choosy", "  true"), &["--keyring", path.to_str().unwrap()]).text;
+    assert!(text.contains("not in the keyring"), "{text}");
+    let text = place.fail("x.sif", &definition(other, "choosy", "  true"), &[]).text;
+    assert!(text.contains("--keyring FILE"), "{text}");
+}
+
+/// What the base must be, said by the image's own rpm.
+const JUDGE: &str = "  set -e\n  rpm -Va --nomtime | while read -r line; do case $line in *' /proc'|*' /sys') ;; *) echo \"CHANGED $line\"; exit 1;; esac; done\n  \
+    test \"$(stat -c '%a %U %G' /usr/share/demo/tool)\" = '2755 root mail'\n  test \"$(stat -c %h /usr/share/demo/data)\" = 2\n  \
+    test -s /usr/demo-pre\n  test \"$(cat /usr/demo-lua)\" = lua\n  rpm -q demo demo-doc test-release\n  rpm -qa 'gpg-pubkey*'\n  \
+    test ! -e /.packages\n  test ! -e /.final";
+
+#[test]
+fn the_distributions_own_rpm_installs_the_base_and_each_user_gets_the_same_bytes() {
+    let mirror = Mirror::good();
+    let mut images: Vec<(String, Vec<u8>)> = Vec::new();
+    for place in [Some(Place::new()), Place::of_user(RANGE_USER), Place::of_user(SINGLE_USER)].into_iter().flatten() {
+        let who = place.user().map_or("self".to_owned(), |user| user.name.clone());
+        let key = mirror.key();
+        let flags = ["--keyring", &key, "--reproducible"];
+        let text = place.build("x.sif", &definition(mirror, "demo rpm findutils", JUDGE), &flags);
+        assert!(text.contains("Installing 9 packages"), "{who}: {text}");
+        assert!(text.contains("gpg-pubkey-"), "{who}: {text}");
+        images.push((who, fs::read(place.file("x.sif")).unwrap()));
+        let again = place.build(
+            "x.sif",
+            &definition(mirror, "demo rpm findutils", "  true"),
+            &[&["--force"], &flags[..]].concat(),
+        );
+        assert!(!again.contains("Installing"), "the same base is taken from the store: {again}");
+    }
+    let (first, rest) = images.split_first().unwrap();
+    for (who, bytes) in rest {
+        assert!(*bytes == first.1, "{who} and {} have different images", first.0);
+    }
+}
+
+#[test]
+fn checks_can_be_turned_off_by_a_flag_that_is_told() {
+    let mirror = Mirror::copy();
+    let done = std::process::Command::new("rpmsign").arg("--delsign").arg(mirror.package("choosy")).status().unwrap();
+    assert!(done.success());
+    mirror.index();
+    let text =
+        Place::new().build("x.sif", &definition(&mirror, "choosy rpm", "  rpm -q choosy"), &["--no-check-signatures"]);
+    assert!(text.contains("signatures of repositories and packages are not checked"), "{text}");
+    assert!(text.contains("choosy-1-1"), "{text}");
+}
