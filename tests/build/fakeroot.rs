@@ -3,6 +3,11 @@
 use super::image::open;
 use super::place::{Place, RANGE_USER, SINGLE_USER};
 use super::walk::BASE;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Name and result of each check that the battery printed.
 fn checks(text: &str) -> Vec<(String, bool)> {
@@ -99,4 +104,70 @@ fn without_being_shown_owners_are_still_recorded() {
     let text = place.build("x.sif", &format!("{BASE}{script}"), &["--fakeroot-stat", "off"]);
     assert!(text.contains("may get wrong ones"), "{text}");
     assert_eq!(open(&place.file("x.sif")).owner("a"), "0664 3:4");
+}
+
+/// A static program with the attacks; its checks are told in its source.
+fn attacks(place: &Place) {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/build/fakeroot/attacks.c");
+    let program = place.file("attacks");
+    let output = Command::new("cc").args(["-static", "-pthread", "-O1", "-o"]).arg(&program).arg(source).output();
+    let output = output.unwrap_or_else(|error| panic!("cc: {error}: apt-get install -y gcc libc6-dev"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+const ATTACKS: [&str; 11] =
+    ["paths", "links", "many", "descriptors", "filters", "traced", "signals", "threads", "memory", "narrow", "ring"];
+
+#[test]
+fn attacks_on_the_supervisor_end_as_for_real_root() {
+    let Some(place) = Place::of_user(SINGLE_USER) else { return };
+    attacks(&place);
+    let script: Vec<String> = ATTACKS
+        .iter()
+        .map(|name| format!("  rm -rf /w /w50 /w60 /w77; mkdir /w /w50 /w60 /w77; chown 50:50 /w50; chown 60:60 /w60; chown 77:77 /w77\n  /attacks {name} && echo attack: {name} ok || echo attack: {name} FAILED\n"))
+        .collect();
+    let text = place.build(
+        "x.sif",
+        &format!("{BASE}%files\n  attacks /attacks\n%post\n  set +e\n{}  rm -rf /w*\n", script.concat()),
+        &[],
+    );
+    for name in ATTACKS {
+        assert!(text.contains(&format!("attack: {name} ok\n")), "{name}: {text}");
+    }
+}
+
+/// What a build says when the process that answers dies.
+#[test]
+fn a_dead_supervisor_fails_the_step() {
+    let Some(place) = Place::of_user(SINGLE_USER) else { return };
+    place.write("x.def", format!("{BASE}%post\n  echo started\n  sleep 600\n"));
+    let mut command = place.command(&[], &["build", "x.sif", "x.def"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    let supervisors = || -> Vec<i32> {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let own = |number: &i32| {
+            let words = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+            words.starts_with(b"sifbuild-sandbox")
+                && fs::metadata(format!("/proc/{number}"))
+                    .is_ok_and(|found| found.uid() == place.user().unwrap().uid.as_raw())
+        };
+        numbers.filter(own).collect()
+    };
+    while supervisors().len() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the script does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let first = supervisors().into_iter().min().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let mut text = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    let status = child.wait().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(60), "{text}");
+    assert_eq!(status.code(), Some(5), "{text}");
+    assert!(text.contains("ended without an answer") || text.contains("signal"), "{text}");
+    assert!(!place.file("x.sif").exists());
 }
