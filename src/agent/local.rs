@@ -259,9 +259,26 @@ fn open_sif(path: &Path, file: File, unlocking: Option<&Unlocking>) -> Result<(S
     Ok((sif, source))
 }
 
+/// The root filesystem of an image file as it is now, for who looks into it: nothing is pinned.
+pub fn open(path: &Path, kind: LocalKind, unlocking: Option<&Unlocking>) -> Result<Image<Source>, LocalError> {
+    let fault = |cause| LocalError::Read { path: path.to_path_buf(), cause };
+    let mut file = File::open(path).map_err(fault)?;
+    let source = match kind {
+        LocalKind::Sif => open_sif(path, file, unlocking)?.1,
+        _ => {
+            let size = file.seek(SeekFrom::End(0)).map_err(fault)?;
+            Box::new(Window::new(file, 0, size))
+        }
+    };
+    open_image(path, source)
+}
+
+fn open_image(path: &Path, source: Source) -> Result<Image<Source>, LocalError> {
+    Image::open(source).map_err(|error| LocalError::Squashfs { path: path.to_path_buf(), cause: error.to_string() })
+}
+
 fn open_squashfs(path: &Path, source: Source) -> Result<Held, LocalError> {
-    let image = Image::open(source)
-        .map_err(|error| LocalError::Squashfs { path: path.to_path_buf(), cause: error.to_string() })?;
+    let image = open_image(path, source)?;
     Ok(Held { layer: image.tree.layer(), contents: Contents::Squashfs(Arc::new(image)) })
 }
 

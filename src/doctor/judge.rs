@@ -336,7 +336,7 @@ fn judge_place(observations: &Observations, place: &Place) -> Vec<Finding> {
 
 fn fuse(observations: &Observations) -> Finding {
     match &observations.fuse {
-        Ok(()) => good("fuse", "/dev/fuse can be opened; sifbuild does without"),
+        Ok(()) => good("fuse", "/dev/fuse can be opened: images are mounted to be run"),
         Err(refused) => bad(
             "fuse",
             State::Note,

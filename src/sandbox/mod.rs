@@ -8,6 +8,7 @@ mod abilities;
 mod diagnosis;
 mod error;
 mod fakeroot;
+mod fuse;
 mod host;
 mod ids;
 mod init;
@@ -32,6 +33,7 @@ pub use abilities::{
 };
 pub use error::Error;
 pub use fakeroot::{Fakeroot, Scope, correct, try_fakeroot};
+pub use fuse::{Owners, mount_image};
 pub use host::{HostScript, host_script};
 pub use ids::{Entered, IdMode, IdModeRequest, enter, enter_for_program};
 pub use interrupt::install as install_interrupt;

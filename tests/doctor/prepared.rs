@@ -90,7 +90,7 @@ impl Examined {
     /// State, and cause and remedy together.
     pub fn finding(&self, ability: &str) -> (String, String) {
         let findings = self.report["findings"].as_array().unwrap();
-        let found = findings.iter().filter(|finding| finding["ability"] == ability).next_back();
+        let found = findings.iter().rfind(|finding| finding["ability"] == ability);
         let found = found.unwrap_or_else(|| panic!("{ability} is not in {:#}", self.report));
         let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
         (text("state"), format!("{} / {} / {}", text("detail"), text("cause"), text("remedy")))
@@ -98,7 +98,7 @@ impl Examined {
 
     pub fn remedy(&self, ability: &str) -> String {
         let findings = self.report["findings"].as_array().unwrap();
-        let found = findings.iter().filter(|finding| finding["ability"] == ability).next_back().unwrap();
+        let found = findings.iter().rfind(|finding| finding["ability"] == ability).unwrap();
         found["remedy"].as_str().unwrap_or_default().to_owned()
     }
 

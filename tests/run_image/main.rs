@@ -3,6 +3,7 @@
 #[path = "../build/base.rs"]
 #[allow(dead_code, reason = "shared with tests/build")]
 mod base;
+mod mounted;
 mod peer;
 #[path = "../build/place.rs"]
 #[allow(dead_code, reason = "shared with tests/build")]

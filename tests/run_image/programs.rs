@@ -81,13 +81,13 @@ fn scripts_of_the_image_run_with_their_arguments() {
 #[test]
 fn an_image_is_unpacked_once_and_found_under_any_name() {
     let place = image(Place::new());
-    let first = place.succeed(&["exec", "x.sif", "true"]);
-    assert!(first.contains("Unpacking"), "{first}");
-    assert_eq!(place.succeed(&["exec", "x.sif", "true"]), "");
+    let unpack = |name: &str| place.succeed(&["exec", "--unpack", name, "true"]);
+    assert!(unpack("x.sif").contains("Unpacking"));
+    assert_eq!(unpack("x.sif"), "");
     fs::copy(place.file("x.sif"), place.file("copy.sif")).unwrap();
-    assert_eq!(place.succeed(&["exec", "copy.sif", "true"]), "");
+    assert_eq!(unpack("copy.sif"), "");
     place.build("x.sif", &DEFINITION.replace("MINE=image", "MINE=new"), &["--notest", "--force"]);
-    let other = place.run(&["run", "x.sif"]);
+    let other = place.run(&["run", "--unpack", "x.sif"]);
     assert!(other.text.contains("Unpacking") && other.text.starts_with("run: 0 [] new\n"), "{}", other.text);
     assert_eq!(fs::read_dir(place.store().join("1/work")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(place.store().join("1/mount")).unwrap().count(), 0);
@@ -291,7 +291,7 @@ fn a_running_program_keeps_its_image_from_being_removed() {
     let place = image(Place::new());
     let ready = place.file("ready");
     let script = format!("touch {}; sleep 60; cat /opt/above", ready.display());
-    let mut child = place.command(&[], &["exec", "x.sif", "sh", "-c", &script]).spawn().unwrap();
+    let mut child = place.command(&[], &["exec", "--unpack", "x.sif", "sh", "-c", &script]).spawn().unwrap();
     wait_for(&ready);
     let outcome = place.run(&["cache", "clean"]);
     assert!(outcome.code != Some(0) && outcome.text.contains("running"), "{}", outcome.text);

@@ -6,7 +6,7 @@ use crate::agent::local::{self, Digests, LocalError};
 use crate::digest::Digest;
 use crate::event::{Event, Observer};
 use crate::pins::LocalKind;
-use crate::sandbox::{self, FailedStep, IdMode, WorkDirectory};
+use crate::sandbox::{self, FailedStep, IdMode, Owners, WorkDirectory};
 use crate::sif::format::{FileSystem, PartitionType};
 use crate::sif::reader::Sif;
 use crate::store::{Ownership, Store, check_out};
@@ -116,20 +116,17 @@ pub struct Unpacking<'a> {
     pub mode: IdMode,
     pub unlocking: Option<&'a Unlocking>,
     pub threads: usize,
+    /// Also where the image could be mounted.
+    pub unpack_always: bool,
     pub observer: &'a dyn Observer,
 }
 
 impl Unpacking<'_> {
-    /// Inside of the namespace. A SIF is unpacked into the store once, by its digest, and found there from then on.
+    /// Inside of the namespace. A SIF is mounted; else unpacked into the store once, by its digest, and found there from then on.
     pub fn unpack(&self, subject: &Subject) -> Result<Unpacked, Stop> {
-        let store = match Store::open(self.store, &super::super::session::store_mode()) {
-            Ok(store) => store,
+        let mut store = match self.open_store() {
             Err(_) if matches!(subject, Subject::Directory(_)) => return self.without_store(subject),
-            Err(error) => {
-                return Err(Stop::before_start(format!(
-                    "{error}; --cache-dir DIRECTORY or SIFBUILD_CACHEDIR names another place for the cache"
-                )));
-            }
+            opened => opened?,
         };
         let place = store.root().join("mount");
         match fs::create_dir(&place) {
@@ -142,13 +139,58 @@ impl Unpacking<'_> {
             Subject::Directory(path) => vec![path.clone()],
             Subject::Step { key, .. } => self.layers_of_step(&store, key)?,
             Subject::Failed(path, step) => layers_of_failed(path, step)?,
-            Subject::File(path, kind) if is_encrypted(path, *kind) => {
-                return self.unpack_encrypted(&store, path, *kind, &place);
-            }
-            Subject::File(path, kind) => vec![self.unpack_file(&store, path, *kind)?],
+            Subject::File(path, kind) => match self.known(&store, path) {
+                Some(directory) => vec![directory],
+                None => {
+                    // The process that serves the image holds what is open here.
+                    drop(store);
+                    if let Some(mounted) = self.mount(path, *kind, &place)? {
+                        return Ok(mounted);
+                    }
+                    store = self.open_store()?;
+                    if is_encrypted(path, *kind) {
+                        return self.unpack_encrypted(&store, path, *kind, &place);
+                    }
+                    vec![self.unpack_file(&store, path, *kind)?]
+                }
+            },
         };
         store.hold_beyond_exec().map_err(|error| Stop::before_start(format!("cannot hold the store: {error}")))?;
         Ok(Unpacked { layers, place })
+    }
+
+    fn open_store(&self) -> Result<Store, Stop> {
+        Store::open(self.store, &super::super::session::store_mode()).map_err(|error| {
+            Stop::before_start(format!(
+                "{error}; --cache-dir DIRECTORY or SIFBUILD_CACHEDIR names another place for the cache"
+            ))
+        })
+    }
+
+    /// The directory of a file that was unpacked, and that nobody touched since.
+    fn known(&self, store: &Store, path: &Path) -> Option<PathBuf> {
+        let digest = store.answer(&question(path).ok()?)?.trim().parse().ok()?;
+        store.directory(&key(&digest).0)
+    }
+
+    /// Mounts the image where FUSE can be had; the program holds the mount, and needs the store no longer.
+    fn mount(&self, path: &Path, kind: LocalKind, place: &Path) -> Result<Option<Unpacked>, Stop> {
+        if self.unpack_always || sandbox::observe_fuse().is_err() {
+            return Ok(None);
+        }
+        let image = local::open(path, kind, self.unlocking).map_err(|error| Stop::before_start(error.to_string()))?;
+        let owners = match self.ownership() {
+            Ownership::Real => Owners::OfTheImage,
+            Ownership::IndexOnly => Owners::Root,
+        };
+        let [root, inner] = make_in_memory(place)?;
+        match sandbox::mount_image(&image, owners, &root) {
+            Ok(()) => Ok(Some(Unpacked { layers: vec![root], place: inner })),
+            Err(error) => {
+                self.observer.observe(Event::Detail(format!("the image is unpacked, because FUSE failed: {error}")));
+                Ok(None)
+            }
+        }
     }
 
     /// A sandbox directory needs nothing that is kept.
@@ -181,8 +223,7 @@ impl Unpacking<'_> {
     fn unpack_file(&self, store: &Store, path: &Path, kind: LocalKind) -> Result<PathBuf, Stop> {
         let digests = Digests::default();
         let digest = pin(store, path, &digests)?;
-        let document = format!("action image\ndigest {digest}\n");
-        let key = Digest::of(document.as_bytes());
+        let (key, document) = key(&digest);
         if let Some(directory) = store.directory(&key) {
             return Ok(directory);
         }
@@ -202,12 +243,7 @@ impl Unpacking<'_> {
     fn unpack_encrypted(&self, store: &Store, path: &Path, kind: LocalKind, place: &Path) -> Result<Unpacked, Stop> {
         let digests = Digests::default();
         let digest = pin(store, path, &digests)?;
-        sandbox::mount_memory(place).map_err(|error| Stop::before_start(error.to_string()))?;
-        let [root, inner] = ["image", "mount"].map(|name| place.join(name));
-        for path in [&root, &inner] {
-            fs::create_dir(path)
-                .map_err(|error| Stop::before_start(format!("cannot make {}: {error}", path.display())))?;
-        }
+        let [root, inner] = make_in_memory(place)?;
         self.write_out(path, kind, &digest, &digests, &root)?;
         Ok(Unpacked { layers: vec![root], place: inner })
     }
@@ -242,10 +278,26 @@ fn layers_of_failed(path: &Path, step: &FailedStep) -> Result<Vec<PathBuf>, Stop
     }
 }
 
-/// The file's digest; of one that nobody touched since, the one that was computed then.
-fn pin(store: &Store, path: &Path, digests: &Digests) -> Result<Digest, Stop> {
-    let found = fs::metadata(path).map_err(|error| Stop::before_start(format!("{}: {error}", path.display())))?;
-    let question = format!(
+/// Directories for the image and for the program's root, in a memory file system that only this process sees.
+fn make_in_memory(place: &Path) -> Result<[PathBuf; 2], Stop> {
+    sandbox::mount_memory(place).map_err(|error| Stop::before_start(error.to_string()))?;
+    let directories = ["image", "mount"].map(|name| place.join(name));
+    for path in &directories {
+        fs::create_dir(path).map_err(|error| Stop::before_start(format!("cannot make {}: {error}", path.display())))?;
+    }
+    Ok(directories)
+}
+
+/// Key of an unpacked image, and the document that it is the digest of.
+fn key(digest: &Digest) -> (Digest, String) {
+    let document = format!("action image\ndigest {digest}\n");
+    (Digest::of(document.as_bytes()), document)
+}
+
+/// What changes when the file does.
+fn question(path: &Path) -> io::Result<String> {
+    let found = fs::metadata(path)?;
+    Ok(format!(
         "digest of the file {}:{} of {} bytes, {}.{:09}, {}.{:09}",
         found.dev(),
         found.ino(),
@@ -254,7 +306,12 @@ fn pin(store: &Store, path: &Path, digests: &Digests) -> Result<Digest, Stop> {
         found.mtime_nsec(),
         found.ctime(),
         found.ctime_nsec()
-    );
+    ))
+}
+
+/// The file's digest; of one that nobody touched since, the one that was computed then.
+fn pin(store: &Store, path: &Path, digests: &Digests) -> Result<Digest, Stop> {
+    let question = question(path).map_err(|error| Stop::before_start(format!("{}: {error}", path.display())))?;
     if let Some(digest) = store.answer(&question).and_then(|text| text.trim().parse().ok()) {
         digests.proven(path, &digest);
         return Ok(digest);

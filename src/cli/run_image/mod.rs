@@ -1,6 +1,7 @@
 //! `sifbuild exec`, `run`, `shell`, `test`: a program in an image, or in a kept step of a build, as Apptainer runs it.
 //!
-//! Without a setuid program and without FUSE: a SIF is unpacked into the store once. This process becomes the program.
+//! Without a setuid program: a SIF is mounted through FUSE by this program itself, or unpacked into the store once. This process
+//! becomes the program.
 
 mod caller;
 mod environment;
@@ -68,6 +69,9 @@ pub struct ProgramArguments {
     /// Memory file systems instead of the home, /tmp and /var/tmp
     #[arg(short = 'c', long)]
     contain: bool,
+    /// Unpack the image into the store, once, also where it can be mounted: worth it for what is run often
+    #[arg(long)]
+    unpack: bool,
     /// Directory for what is kept between builds, and unpacked images
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
@@ -183,7 +187,14 @@ fn prepare(
     let as_root = arguments.fakeroot || subject.is_step();
     let mode = enter(&subject, arguments.fakeroot)?;
     let threads = limits::limits(None, None, &crate::squashfs::Options::default(), &variable).threads;
-    let unpacking = Unpacking { store: &store, mode, unlocking: unlocking.as_ref(), threads, observer: terminal };
+    let unpacking = Unpacking {
+        store: &store,
+        mode,
+        unlocking: unlocking.as_ref(),
+        threads,
+        unpack_always: arguments.unpack,
+        observer: terminal,
+    };
     let unpacked = unpacking.unpack(&subject)?;
     let home = caller.home(arguments.home.as_deref(), as_root)?;
     let surroundings = Surroundings {
