@@ -1,7 +1,7 @@
 //! Equal bytes on every run, by whomever.
 
 use super::image::open;
-use super::place::{Place, RANGE_USER};
+use super::place::{Place, RANGE_USER, SINGLE_USER};
 use super::walk::BASE;
 use std::fs;
 
@@ -40,6 +40,8 @@ fn what_scripts_leave_behind_does_not_change_the_bytes() {
     assert!(first == place.bytes("three.sif", &definition, &["-j4"]), "reused");
     let Some(user) = Place::of_user(RANGE_USER) else { return };
     assert!(first == user.bytes("one.sif", &definition, &["-j4"]), "a user with a range of ids");
+    let single = Place::of_user(SINGLE_USER).expect("this runs as root, where users can be made");
+    assert!(first == single.bytes("one.sif", &definition, &["-j2"]), "a user with one id");
 }
 
 #[test]
@@ -90,6 +92,8 @@ fn a_debian_base_with_apt_get_gives_the_same_bytes_for_root_and_for_a_user() {
     assert!(first == place.bytes("two.sif", &definition, &["-j4", "--no-reuse"]), "a second run");
     let user = Place::of_user(RANGE_USER).expect("this runs as root, where uidmap is");
     assert!(first == user.bytes("one.sif", &definition, &["-j4"]), "a user with a range of ids");
+    let single = Place::of_user(SINGLE_USER).expect("this runs as root, where users can be made");
+    assert!(first == single.bytes("one.sif", &definition, &["-j2"]), "a user with one id");
     place.build(
         "more.sif",
         "Bootstrap: localimage\nFrom: one.sif\n%post\n  test -z \"$(dpkg --audit)\"\n  apt-get update\n  apt-get install -y sl\n  apt-get check\n",
