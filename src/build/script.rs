@@ -261,7 +261,7 @@ fn failed(subject: &Subject<'_>, mut run: Run, outcome: Outcome, engine: &Engine
     let kept = options.keep_failed.then(|| run.temporary.clone());
     if kept.is_some() {
         // Without it the directory is there all the same, to be looked at by hand.
-        let _ = sandbox::FailedStep::write(&run, engine.store.mode());
+        let _ = sandbox::FailedStep::write(&run, outcome.recorded.as_deref(), engine.store.mode());
     }
     let mut failure = describe(subject, outcome, kept, engine);
     failure.can_look_around = options.on_fail != OnFail::Shell;

@@ -300,14 +300,16 @@ fn a_running_program_keeps_its_image_from_being_removed() {
 }
 
 #[test]
-fn fakeroot_is_root_with_the_ids_that_there_are() {
-    let Some(place) = Place::of_user(RANGE_USER) else { return };
-    let place = image(place);
-    let script = "id -u; touch /a && chown 33:44 /a && stat -c %u:%g /a /etc/shadow; echo $HOME";
-    let text = place.succeed(&["exec", "--fakeroot", "--writable-tmpfs", "x.sif", "sh", "-c", script]);
-    assert!(text.starts_with("0\n33:44\n0:42\n/root\n"), "{text}");
-    let Some(place) = Place::of_user(SINGLE_USER) else { return };
-    let place = image(place);
-    let text = place.succeed(&["exec", "--fakeroot", "x.sif", "id", "-u"]);
-    assert!(text.starts_with("0\n"), "{text}");
+fn fakeroot_is_root_and_gives_files_away() {
+    for place in [RANGE_USER, SINGLE_USER].into_iter().filter_map(Place::of_user).map(image) {
+        let script = "id -u; touch /a && chown 33:44 /a && stat -c %u:%g /a /etc/shadow; echo $HOME $MINE; pwd; exit 8";
+        let outcome = place.run(&["exec", "--fakeroot", "--writable-tmpfs", "x.sif", "sh", "-c", script]);
+        let directory = place.file("");
+        let directory = directory.to_str().unwrap().trim_end_matches('/');
+        let expected = format!("0\n33:44\n0:42\n/root image\n{directory}\n");
+        assert!(outcome.code == Some(8) && outcome.text.starts_with(&expected), "{}", outcome.text);
+        let outcome = place.run(&["exec", "--fakeroot", "x.sif", "touch", "/new"]);
+        assert!(outcome.code != Some(0) && outcome.text.contains("Read-only"), "{}", outcome.text);
+        assert!(fs::read_dir(place.store().join("1/work")).map_or(0, Iterator::count) == 0);
+    }
 }

@@ -12,13 +12,12 @@ fn a_kept_step_is_listed_and_opened_as_its_script_was_run() {
         let listed = place.succeed(&["cache", "steps"]);
         let line = listed.lines().find(|line| line.contains("%post: echo made > /made")).unwrap();
         let key = line.split_whitespace().next().unwrap();
-        let script = "id -u; pwd; cat /made; echo $KEPT; echo $HOME; touch /root/try && stat -c %u:%g /etc/shadow";
+        let script = "id -u; pwd; cat /made; echo $KEPT; echo $HOME; touch /root/try && chown 33:44 /root/try && stat -c %u:%g /etc/shadow /root/try";
         let mut command = place.command(&[], &["exec", &key[..8], "sh", "-c", script]);
         command.env("OTHER", "host");
         let outcome = place.outcome(command);
         assert_eq!(outcome.code, Some(0), "{}", outcome.text);
-        let owner = if place.user().is_some_and(|user| user.name == SINGLE_USER) { "0:0" } else { "0:42" };
-        assert_eq!(outcome.text, format!("0\n/root\nmade\n1\n/root\n{owner}\n"));
+        assert_eq!(outcome.text, "0\n/root\nmade\n1\n/root\n0:42\n33:44\n");
         let again = place.succeed(&["exec", key, "ls", "/root"]);
         assert!(!again.contains("try"), "{again}");
         let unknown = place.run(&["exec", "ffffffff", "true"]);
@@ -44,13 +43,13 @@ fn a_kept_failed_step_is_opened_by_the_path_that_the_build_says() {
     let users = [RANGE_USER, SINGLE_USER].into_iter().filter_map(Place::of_user);
     for place in std::iter::once(Place::new()).chain(users) {
         let definition =
-            "Bootstrap: oci-archive\nFrom: base.tar:t\n%post\n  echo made > /made\n  rm /opt/above\n  exit 9\n";
+            "Bootstrap: oci-archive\nFrom: base.tar:t\n%post\n  echo made > /made\n  chown 5:60 /made\n  rm /opt/above\n  exit 9\n";
         let failed = place.fail("x.sif", definition, &["--keep-failed"]);
         let command =
             failed.text.lines().find_map(|line| line.trim().strip_prefix("to look around in it: sifbuild shell "));
         let path = command.unwrap_or_else(|| panic!("{}", failed.text));
-        let text = place.succeed(&["exec", path, "sh", "-c", "id -u; cat /made; ls /opt; echo x > /try"]);
-        assert_eq!(text, "0\nmade\n");
+        let text = place.succeed(&["exec", path, "sh", "-c", "id -u; cat /made; ls /opt; echo x > /try; stat -c %u:%g /made /etc/shadow"]);
+        assert_eq!(text, "0\nmade\n5:60\n0:42\n");
         let mut command = place.command(&["sh", "-c", "echo 'cat /made; ls /try' | \"$0\" \"$@\""], &["shell", path]);
         let outcome = place.outcome({
             command.env("LANG", "C");

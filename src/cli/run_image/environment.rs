@@ -182,7 +182,7 @@ fn is_name(name: &OsStr) -> bool {
         && !OF_THE_SHELL.iter().any(|name| name.as_bytes() == bytes)
 }
 
-fn quote(value: &OsStr) -> Vec<u8> {
+pub fn quote(value: &OsStr) -> Vec<u8> {
     let mut quoted = vec![b'\''];
     for byte in value.as_bytes() {
         match byte {

@@ -6,10 +6,11 @@ use crate::agent::local::{self, Digests, LocalError};
 use crate::digest::Digest;
 use crate::event::{Event, Observer};
 use crate::pins::LocalKind;
-use crate::sandbox::{self, FailedStep, IdMode, Owners, WorkDirectory};
+use crate::sandbox::{self, FailedStep, Fakeroot, IdMode, Owners, Scope, WorkDirectory};
 use crate::sif::format::{FileSystem, PartitionType};
 use crate::sif::reader::Sif;
-use crate::store::{Ownership, Store, check_out};
+use crate::store::{Ownership, Store, StoreError, check_out};
+use crate::tree::Tree;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 const SHORTEST_KEY: usize = 4;
 
 /// What the command line names, before any namespace is entered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Subject {
     Directory(PathBuf),
     /// A SIF, or a bare squashfs.
@@ -211,6 +212,28 @@ impl Unpacking<'_> {
             })
         };
         chain.iter().rev().map(directory).collect()
+    }
+
+    /// What is to be imitated of owners, after [`Unpacking::unpack`].
+    pub fn fakeroot(&self, subject: &Subject) -> Result<Fakeroot, Stop> {
+        let fault = |error: StoreError| Stop::before_start(error.to_string());
+        if let Subject::Failed(_, FailedStep { fakeroot: Some(fakeroot), .. }) = subject {
+            return Ok(fakeroot.clone());
+        }
+        let store = self.open_store()?;
+        let keys = match subject {
+            Subject::Step { key, .. } => store.chain(key).map_err(fault)?,
+            Subject::File(path, _) => vec![key(&pin(&store, path, &Digests::default())?).0],
+            // Their owners are those on the disk.
+            Subject::Directory(_) | Subject::Failed(..) => Vec::new(),
+        };
+        let mut tree = Tree::new();
+        for (number, key) in keys.iter().enumerate() {
+            if let Some(held) = store.recall(key).map_err(fault)? {
+                tree.apply(&held.layer, number as u32).map_err(|error| fault(error.into()))?;
+            }
+        }
+        Ok(Fakeroot::new(Scope::Everything, &tree))
     }
 
     fn ownership(&self) -> Ownership {

@@ -6,13 +6,14 @@
 mod caller;
 mod environment;
 mod image;
+mod imitated;
 
 use super::build::Stop;
 use super::encryption::{self, KeyArguments};
 use super::progress::Terminal;
 use super::{GlobalArguments, arguments, binds, limits, render_error, session};
 use crate::event::{Event, Observer};
-use crate::sandbox::{self, Access, Bind, IdMode, IdModeRequest, Program, Shown};
+use crate::sandbox::{self, Access, Bind, Fakeroot, IdMode, IdModeRequest, Program, Scope, Shown};
 use caller::{Caller, Home};
 use environment::{Action, Surroundings};
 use image::{Subject, Unpacking};
@@ -148,7 +149,11 @@ fn start(
 ) -> u8 {
     let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
     let stop = match prepare(action, arguments, shell, words, &terminal) {
-        Ok(program) => {
+        Ok((program, Some((fakeroot, work)))) => match imitated::run(&program, fakeroot, &work, &terminal) {
+            Ok(code) => return code as u8,
+            Err(stop) => stop,
+        },
+        Ok((program, None)) => {
             let warn = |text: &str| terminal.observe(Event::Warning(text.to_owned()));
             Stop::before_start(sandbox::become_program(&program, &warn).to_string())
         }
@@ -165,7 +170,7 @@ fn prepare(
     shell: Option<String>,
     words: &[OsString],
     terminal: &Terminal,
-) -> Result<Program, Stop> {
+) -> Result<(Program, Option<(Fakeroot, PathBuf)>), Stop> {
     let variable = |name: &str| std::env::var(name).ok();
     arguments.fill(&variable);
     let (image, argv) = words.split_first().ok_or_else(|| Stop::usage("no image is named"))?;
@@ -186,16 +191,18 @@ fn prepare(
     // A step is looked into as its script was run.
     let as_root = arguments.fakeroot || subject.is_step();
     let mode = enter(&subject, arguments.fakeroot)?;
+    let imitates = as_root && mode == IdMode::Single && sandbox::try_fakeroot(Scope::Everything).is_ok();
     let threads = limits::limits(None, None, &crate::squashfs::Options::default(), &variable).threads;
     let unpacking = Unpacking {
         store: &store,
         mode,
         unlocking: unlocking.as_ref(),
         threads,
-        unpack_always: arguments.unpack,
+        unpack_always: arguments.unpack || imitates,
         observer: terminal,
     };
     let unpacked = unpacking.unpack(&subject)?;
+    let fakeroot = if imitates { Some((unpacking.fakeroot(&subject)?, store.join("1/work"))) } else { None };
     let home = caller.home(arguments.home.as_deref(), as_root)?;
     let surroundings = Surroundings {
         caller: std::env::vars_os().filter(|(name, _)| !super::build::is_secret(name)).collect(),
@@ -211,7 +218,7 @@ fn prepare(
     let is_apart = arguments.contain || subject.is_step();
     let caller_directory = caller.directory.clone().filter(|_| !is_apart);
     let private = [Path::new("/tmp"), Path::new("/var/tmp"), &home.destination];
-    Ok(Program {
+    let program = Program {
         root: unpacked.layers,
         access,
         shown: arguments.shown(&caller, &home, binds, &subject),
@@ -228,7 +235,8 @@ fn prepare(
         plain_environment: surroundings.plain(action),
         identity: (mode == IdMode::Single && !as_root && caller.uid != 0).then_some((caller.uid, caller.gid)),
         place: unpacked.place,
-    })
+    };
+    Ok((program, fakeroot))
 }
 
 /// The namespaces that the subject's files are owned through.

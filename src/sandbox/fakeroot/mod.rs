@@ -69,6 +69,15 @@ impl Fakeroot {
         }
         Fakeroot { scope, known: text::write(&layer) }
     }
+
+    /// The same after a run: what it recorded goes before what was known.
+    pub fn after(&self, recorded: &str) -> Result<Fakeroot, text::TextError> {
+        let (mut known, recorded) = (text::parse(&self.known)?, text::parse(recorded)?);
+        let paths: std::collections::HashSet<&TreePath> = recorded.entries.iter().map(|entry| &entry.path).collect();
+        known.entries.retain(|entry| !paths.contains(&entry.path));
+        known.entries.extend(recorded.entries.iter().cloned());
+        Ok(Fakeroot { scope: self.scope, known: text::write(&known) })
+    }
 }
 
 /// Tries in a child process that ends at once whether system calls can be answered. Only where there is one thread.
