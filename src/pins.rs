@@ -5,6 +5,10 @@
 //!
 //! Text form: lines `NAME VALUE`, sorted; in values `\` is written `\\` and a line end `\n`.
 
+mod difference;
+
+pub use difference::{Difference, difference};
+
 use crate::arch::Arch;
 use crate::definition::Bootstrap;
 use crate::digest::{Digest, DigestError};

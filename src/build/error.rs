@@ -62,6 +62,12 @@ pub enum BuildError {
         "{place}: {subject} is needed, but --offline forbids to ask for it; build once without --offline, or use a lock file"
     )]
     Offline { place: String, subject: String },
+    #[error(
+        "{place}: {lock} does not say what this base is: the definition changed since it was written; run `sifbuild lock` on the definition, or \
+         build with --no-lock",
+        lock = lock.display()
+    )]
+    NotLocked { place: String, lock: PathBuf },
     #[error("{place}: {cause}")]
     Untrusted { place: String, cause: String },
     #[error("{}", failed_script(.0))]
@@ -91,7 +97,7 @@ impl BuildError {
         use BuildError::*;
         match self {
             ReadDefinition { .. } | Definition { .. } | Header { .. } => Failure::Definition,
-            AgentAbsent { .. } | Base { .. } | Offline { .. } | Copy { .. } => Failure::Source,
+            AgentAbsent { .. } | Base { .. } | Offline { .. } | NotLocked { .. } | Copy { .. } => Failure::Source,
             Untrusted { .. } => Failure::Trust,
             Script(_) => Failure::Script,
             Sandbox { .. } => Failure::Sandbox,

@@ -150,6 +150,8 @@ pub struct Options {
     pub signatory: Option<Arc<Signatory>>,
     /// Base pins of a lock file.
     pub lock: Pins,
+    /// The lock file that must answer for all bases.
+    pub locked_by: Option<PathBuf>,
 }
 
 /// How an image is encrypted.
@@ -188,6 +190,11 @@ pub fn decide(
     options: &Options,
 ) -> Result<(Plan, Vec<Decision>), BuildError> {
     prepare(definition, engine, options).map(|(plan, decisions, _)| (plan, decisions))
+}
+
+/// The exact bases: what a lock file holds.
+pub fn lock(definition: &Definition, engine: &Engine<'_>, options: &Options) -> Result<Pins, BuildError> {
+    pin::pin(definition, &options.lock, engine, options)
 }
 
 /// Pins, plans, and settles what time the image is of.

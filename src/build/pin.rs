@@ -25,6 +25,10 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
         let mut fresh = false;
         let base = match lock.recall(&question).or_else(|| pins.recall(&question)) {
             Some(base) => base.clone(),
+            None if options.locked_by.is_some() && !matches!(stage.bootstrap, Bootstrap::Scratch) => {
+                let lock = options.locked_by.clone().unwrap_or_default();
+                return Err(BuildError::NotLocked { place: definition.place(stage.span), lock });
+            }
             None => match kept_answer(&question, engine, options) {
                 Some(base) => base,
                 None => {

@@ -117,6 +117,12 @@ pub struct BuildArguments {
     /// Ask no network
     #[arg(long)]
     pub offline: bool,
+    /// Lock file that says what the bases are exactly [default: SPEC.lock, where it is]
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// Ask what the bases are, also where there is a lock file
+    #[arg(long, conflicts_with = "lock")]
+    pub no_lock: bool,
 
     #[command(flatten)]
     pub registry: RegistryArguments,

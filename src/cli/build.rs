@@ -25,7 +25,7 @@ use crate::squashfs::format::is_block_size;
 use crate::store::Store;
 use std::cell::{OnceCell, RefCell};
 use std::io::{BufRead, IsTerminal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -94,6 +94,11 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     let warn = |text: &str| terminal.observe(Event::Warning(text.to_owned()));
     (options.encryption, options.unlocking) = encryption::settle(arguments.encrypt, &arguments.key, &variable, &warn)?;
     options.signatory = signatory(&arguments, terminal)?;
+    if let Some(path) = lock_file(&arguments) {
+        options.lock = read_lock(&path)?;
+        terminal.observe(Event::Detail(format!("the bases are those of {}", path.display())));
+        options.locked_by = Some(path);
+    }
     // Invariant: no thread has been started yet; a user namespace can only be entered by a single one.
     let (id_mode, fakeroot) = enter(&arguments, build::executes(&definition, arguments.notest), terminal)?;
     let temporary;
@@ -149,6 +154,28 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
         cache::keep_within(limit, &place, &session::store_mode(), began, terminal);
     }
     done
+}
+
+/// The lock file that a build keeps to.
+fn lock_file(arguments: &BuildArguments) -> Option<PathBuf> {
+    if arguments.no_lock {
+        return None;
+    }
+    let beside = lock_beside(Path::new(&arguments.spec));
+    arguments.lock.clone().or_else(|| beside.is_file().then_some(beside))
+}
+
+/// `FILE.lock` of a definition file.
+pub fn lock_beside(definition: &Path) -> PathBuf {
+    let mut name = definition.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+pub fn read_lock(path: &Path) -> Result<Pins, Stop> {
+    let fault = |cause: String| Stop { text: format!("{}: {cause}", path.display()), code: exit::SOURCE };
+    let text = std::fs::read_to_string(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    Pins::parse(&text).map_err(|error| fault(error.to_string()))
 }
 
 /// Apptainer's flags that have no meaning here: one clear line, or the reason why not (README, "Flags").
@@ -332,6 +359,7 @@ fn options(arguments: &BuildArguments, observer: &dyn Observer) -> Result<Option
         encryption: None,
         signatory: None,
         lock: Pins::default(),
+        locked_by: None,
     })
 }
 

@@ -14,6 +14,7 @@ mod judge;
 mod key;
 mod keyserver;
 mod limits;
+mod lock;
 mod login;
 mod passphrase;
 mod plan;
@@ -117,6 +118,7 @@ enum Command {
     Delete(tag::DeleteArguments),
     Search(search::SearchArguments),
     Solve(solve::SolveArguments),
+    Lock(Box<lock::LockArguments>),
     Attach(attach::AttachArguments),
     Attachments(attach::AttachmentsArguments),
     /// Log in to registries, and see which login and settings are used
@@ -166,6 +168,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Delete(arguments) => tag::run_delete(arguments, &line.global),
         Command::Search(arguments) => search::run(arguments, &line.global),
         Command::Solve(arguments) => solve::run(arguments, &line.global),
+        Command::Lock(arguments) => lock::run(*arguments, &line.global),
         Command::Attach(arguments) => attach::run_attach(arguments, &line.global),
         Command::Attachments(arguments) => attach::run_attachments(arguments, &line.global),
         Command::Registry(arguments) => registry::run(arguments, &line.global),

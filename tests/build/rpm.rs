@@ -182,3 +182,34 @@ fn checks_can_be_turned_off_by_a_flag_that_is_told() {
     assert!(text.contains("signatures of repositories and packages are not checked"), "{text}");
     assert!(text.contains("choosy-1-1"), "{text}");
 }
+
+#[test]
+fn a_lock_keeps_the_base_as_it_was_though_the_mirror_moves_on() {
+    let mirror = Mirror::copy();
+    let (place, key) = (Place::new(), mirror.key());
+    let keyring = ["--keyring", &key];
+    place.write("x.def", definition(&mirror, "choosy rpm", "  rpm -q choosy"));
+    let told = place.succeed(&[&["lock"], &keyring[..], &["x.def"]].concat());
+    assert!(told.contains("x.def.lock has "), "{told}");
+    fs::copy(place.file("x.def.lock"), place.file("before.lock")).unwrap();
+    let build = |name: &str| place.succeed(&[&["build", "--no-reuse"], &keyring[..], &[name, "x.def"]].concat());
+    assert!(build("one.sif").contains("choosy-1-1.noarch"));
+    fs::remove_file(mirror.package("choosy")).unwrap();
+    mirror.build("choosy", "Version: 2\nRelease: 1\nBuildArch: noarch\n%description\nx\n%files\n");
+    mirror.index();
+    // What is in the store is not asked for.
+    assert!(build("two.sif").contains("choosy-1-1.noarch"));
+    let empty = place.file("empty");
+    let elsewhere = ["--cache-dir", empty.to_str().unwrap()];
+    let gone = place.run(&[&["build"], &keyring[..], &elsewhere, &["three.sif", "x.def"]].concat());
+    assert_eq!(gone.code, Some(4));
+    assert!(gone.text.contains("choosy-1-1.noarch.rpm answered 404"), "{}", gone.text);
+    let update = place.succeed(&[&["lock", "--update"], &keyring[..], &["x.def"]].concat());
+    assert!(update.contains("~ choosy.noarch 1-1 -> 2-1"), "{update}");
+    assert_eq!(place.succeed(&["lock", "--diff", "before.lock", "x.def.lock"]).trim(), "~ choosy.noarch 1-1 -> 2-1");
+    assert!(build("four.sif").contains("choosy-2-1.noarch"));
+    place.write("x.def", definition(&mirror, "choosy rpm old", "  true"));
+    let stale = place.run(&[&["build"], &keyring[..], &["five.sif", "x.def"]].concat());
+    assert!(stale.text.contains("run `sifbuild lock`"), "{}", stale.text);
+    assert_eq!(stale.code, Some(4));
+}

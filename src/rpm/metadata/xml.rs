@@ -31,7 +31,7 @@ pub(super) struct Xml<R> {
     buffer: Vec<u8>,
     /// Local name of the element that opened or closed last.
     pub name: String,
-    pub attributes: Vec<(String, String)>,
+    attributes: Attributes,
     /// Text between the last opening and what followed it.
     pub text: String,
     closes: bool,
@@ -49,7 +49,7 @@ impl<R: BufRead> Xml<R> {
             budget,
             buffer: Vec::new(),
             name: String::new(),
-            attributes: Vec::new(),
+            attributes: Attributes::default(),
             text: String::new(),
             closes: false,
             depth: 0,
@@ -105,7 +105,8 @@ impl<R: BufRead> Xml<R> {
     }
 
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        let used = &self.attributes.entries[..self.attributes.used];
+        used.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The text of the element that just opened; it closes. Elements inside are passed over.
@@ -127,19 +128,28 @@ impl<R: BufRead> Xml<R> {
     }
 }
 
-fn open(
-    name: &mut String,
-    attributes: &mut Vec<(String, String)>,
-    start: &BytesStart<'_>,
-) -> Result<(), MetadataError> {
+/// Of the element that opened last. The texts' memory is used again: a distribution's metadata has millions of them.
+#[derive(Default)]
+struct Attributes {
+    entries: Vec<(String, String)>,
+    used: usize,
+}
+
+fn open(name: &mut String, attributes: &mut Attributes, start: &BytesStart<'_>) -> Result<(), MetadataError> {
     local(start.name()).clone_into(name);
-    attributes.clear();
+    attributes.used = 0;
     for attribute in start.attributes().with_checks(false) {
         let attribute = attribute.map_err(|error| MetadataError::Xml(error.to_string()))?;
         let value = attribute
             .normalized_value(XmlVersion::Implicit1_0)
             .map_err(|error| MetadataError::Xml(error.to_string()))?;
-        attributes.push((local(attribute.key).to_owned(), value.into_owned()));
+        if attributes.used == attributes.entries.len() {
+            attributes.entries.push(Default::default());
+        }
+        let (key, text) = &mut attributes.entries[attributes.used];
+        local(attribute.key).clone_into(key);
+        (*value).clone_into(text);
+        attributes.used += 1;
     }
     Ok(())
 }

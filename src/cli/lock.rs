@@ -1,0 +1,115 @@
+//! `sifbuild lock`: what a definition's bases are exactly, in a file beside it that builds keep to.
+
+use super::arguments::BuildArguments;
+use super::build::{Stop, finish, lock_beside, read_lock, with_engine};
+use super::progress::Terminal;
+use super::{GlobalArguments, exit};
+use crate::build;
+use crate::disk::AtomicFile;
+use crate::event::{Event, Observer};
+use crate::pins::{Pins, difference};
+use clap::Args;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Write the exact bases of a definition into FILE.lock, which builds of FILE keep to
+#[derive(Args, Clone, Debug)]
+pub struct LockArguments {
+    /// A definition file; with --diff: a lock file
+    pub file: PathBuf,
+    /// With --diff: the newer lock file
+    #[arg(requires = "diff")]
+    pub newer: Option<PathBuf>,
+    /// Ask anew for all bases, also for those that the lock answers
+    #[arg(long)]
+    pub update: bool,
+    /// Show what changed from one lock file to another: ~ changed, + added, - removed
+    #[arg(long, requires = "newer")]
+    pub diff: bool,
+    /// Value for {{ KEY }} in the definition, as KEY=VALUE; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub build_arg: Vec<String>,
+    /// File of KEY=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    pub build_arg_file: Option<PathBuf>,
+    /// Architecture of the image
+    #[arg(long)]
+    pub arch: Option<String>,
+    /// Keyring to check a distribution's signature with; may be repeated [default: the host's]
+    #[arg(long, value_name = "FILE")]
+    pub keyring: Vec<PathBuf>,
+    /// Accept RPM repositories whose signature does not hold; the lock says so, and packages are not checked either
+    #[arg(long)]
+    pub no_check_signatures: bool,
+    /// Accept SHA-1, which can be forged, as proof of what an RPM repository lists
+    #[arg(long)]
+    pub allow_sha1: bool,
+    /// Variant of a Debian base: minbase, buildd, or default
+    #[arg(long, value_name = "NAME", default_value = "minbase")]
+    pub debian_variant: String,
+    /// Directory for what is kept between builds
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+}
+
+pub fn run(arguments: LockArguments, global: &GlobalArguments) -> u8 {
+    let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
+    finish(match &arguments.newer {
+        Some(newer) => compare(&arguments.file, newer),
+        None => lock(arguments, &terminal),
+    })
+}
+
+fn compare(older: &Path, newer: &Path) -> Result<(), Stop> {
+    show(&read_lock(older)?, &read_lock(newer)?)
+}
+
+fn show(older: &Pins, newer: &Pins) -> Result<(), Stop> {
+    let text: String = difference(older, newer).iter().map(|one| format!("{one}\n")).collect();
+    let written = std::io::stdout().write_all(text.as_bytes());
+    written.map_err(|error| Stop { text: format!("cannot write the changes: {error}"), code: exit::OUTPUT })
+}
+
+fn lock(arguments: LockArguments, terminal: &Terminal) -> Result<(), Stop> {
+    let path = lock_beside(&arguments.file);
+    let before = if path.exists() { Some(read_lock(&path)?) } else { None };
+    let update = arguments.update;
+    let build = BuildArguments {
+        target: PathBuf::from("lock.sif"),
+        spec: arguments.file.to_string_lossy().into_owned(),
+        build_arg: arguments.build_arg,
+        build_arg_file: arguments.build_arg_file,
+        arch: arguments.arch,
+        keyring: arguments.keyring,
+        no_check_signatures: arguments.no_check_signatures,
+        allow_sha1: arguments.allow_sha1,
+        debian_variant: arguments.debian_variant,
+        cache_dir: arguments.cache_dir,
+        // What the lock does not answer is asked for, not refused.
+        no_lock: true,
+        ..BuildArguments::default()
+    };
+    with_engine(build, terminal, &|definition, engine, options| {
+        let mut options = options.clone();
+        if let Some(before) = before.as_ref().filter(|_| !update) {
+            options.lock = before.clone();
+        }
+        let pins = build::lock(definition, engine, &options)?;
+        let text = pins.lock();
+        if before.as_ref().is_some_and(|before| before.lock() == text) {
+            terminal.observe(Event::Info(format!("{} is as it was", path.display())));
+            return Ok(());
+        }
+        show(before.as_ref().unwrap_or(&pins), &pins)?;
+        write(&path, &text)?;
+        terminal.observe(Event::Info(format!("{} has {} lines", path.display(), text.lines().count())));
+        Ok(())
+    })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Stop> {
+    let fault = |cause: String| Stop { text: format!("cannot write {}: {cause}", path.display()), code: exit::OUTPUT };
+    let mut file = AtomicFile::create(path, 0o666).map_err(|error| fault(error.to_string()))?;
+    file.file_mut().write_all(text.as_bytes()).map_err(|error| fault(error.to_string()))?;
+    file.commit(true).map_err(|error| fault(error.to_string()))
+}
