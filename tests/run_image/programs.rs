@@ -236,6 +236,7 @@ fn what_cannot_be_started_ends_with_255() {
             (&["exec", "absent.sif", "true"], "absent.sif does not exist"),
             (&["exec", "variables.def", "true"], "sifbuild build IMAGE"),
             (&["exec", "0123abcd", "true"], "nor a kept step"),
+            (&["exec", "docker://alpine", "true"], "sifbuild pull image.sif docker://alpine"),
         ] {
             place.write("variables.def", "Bootstrap: scratch\n");
             let outcome = place.run(arguments);

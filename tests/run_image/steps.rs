@@ -42,13 +42,18 @@ fn a_step_of_other_ids_is_not_opened() {
 fn a_kept_failed_step_is_opened_by_the_path_that_the_build_says() {
     let users = [RANGE_USER, SINGLE_USER].into_iter().filter_map(Place::of_user);
     for place in std::iter::once(Place::new()).chain(users) {
-        let definition =
-            "Bootstrap: oci-archive\nFrom: base.tar:t\n%post\n  echo made > /made\n  chown 5:60 /made\n  rm /opt/above\n  exit 9\n";
+        let definition = "Bootstrap: oci-archive\nFrom: base.tar:t\n%post\n  echo made > /made\n  chown 5:60 /made\n  rm /opt/above\n  exit 9\n";
         let failed = place.fail("x.sif", definition, &["--keep-failed"]);
         let command =
             failed.text.lines().find_map(|line| line.trim().strip_prefix("to look around in it: sifbuild shell "));
         let path = command.unwrap_or_else(|| panic!("{}", failed.text));
-        let text = place.succeed(&["exec", path, "sh", "-c", "id -u; cat /made; ls /opt; echo x > /try; stat -c %u:%g /made /etc/shadow"]);
+        let text = place.succeed(&[
+            "exec",
+            path,
+            "sh",
+            "-c",
+            "id -u; cat /made; ls /opt; echo x > /try; stat -c %u:%g /made /etc/shadow",
+        ]);
         assert_eq!(text, "0\nmade\n5:60\n0:42\n");
         let mut command = place.command(&["sh", "-c", "echo 'cat /made; ls /try' | \"$0\" \"$@\""], &["shell", path]);
         let outcome = place.outcome({

@@ -80,6 +80,11 @@ pub fn recognise(word: &str, store: &Path) -> Result<Subject, Stop> {
 }
 
 fn find_step(word: &str, store: &Path) -> Result<Subject, Stop> {
+    if word.contains("://") {
+        return Err(Stop::before_start(format!(
+            "{word} is fetched first: sifbuild pull image.sif {word}; then image.sif stands in its place"
+        )));
+    }
     let prefix = word.strip_prefix("sha256:").unwrap_or(word);
     let is_key = (SHORTEST_KEY..=64).contains(&prefix.len())
         && prefix.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
