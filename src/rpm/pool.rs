@@ -139,6 +139,13 @@ pub struct Pool {
     index: providers::Index,
 }
 
+impl Package {
+    /// Those that are known: of the main metadata, and those that [`Pool::add_file`] added.
+    pub fn files(&self) -> &[Name] {
+        &self.files
+    }
+}
+
 impl Pool {
     pub fn new(architectures: Architectures) -> Pool {
         let mut pool = Pool {

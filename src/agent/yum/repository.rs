@@ -8,7 +8,7 @@ use crate::fetch::retry::refusal;
 use crate::openpgp::{Keyring, Policy, WeakSelfSignatures};
 use crate::rpm::metadata::{Checksum, Data, Repomd, mirrors};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const MAXIMUM_REPOMD: u64 = 16 << 20;
 const MAXIMUM_SIGNATURE: u64 = 1 << 20;
@@ -182,10 +182,7 @@ impl Access<'_> {
 
     /// A file that the repository lists, from any of its mirrors or from what was kept, checked.
     pub fn metadata(&self, repository: &Repository, data: &Data) -> Result<Vec<u8>, YumError> {
-        if data.checksum.is_weak() && !self.trust.allow_sha1 {
-            let url = format!("{}{}", repository.bases[0], data.location);
-            return Err(YumError::WeakChecksum { url, checksum: data.checksum.clone() });
-        }
+        self.check_strength(repository, data)?;
         if let Some(kept) = self.recall(data) {
             return Ok(kept);
         }
@@ -217,6 +214,15 @@ impl Access<'_> {
         Err(last.unwrap_or(YumError::NoMirror { repository: repository.name.clone(), failures: String::new() }))
     }
 
+    /// Refuses what only a broken checksum proves.
+    pub(super) fn check_strength(&self, repository: &Repository, data: &Data) -> Result<(), YumError> {
+        if data.checksum.is_weak() && !self.trust.allow_sha1 {
+            let url = format!("{}{}", repository.bases[0], data.location);
+            return Err(YumError::WeakChecksum { url, checksum: data.checksum.clone() });
+        }
+        Ok(())
+    }
+
     fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, YumError> {
         let response = self.fetch.send(&Request::get(parse_url(url)?))?;
         if !(200..300).contains(&response.status) {
@@ -236,14 +242,35 @@ impl Access<'_> {
         (Checksum::of(data.checksum.algorithm(), &bytes) == data.checksum).then_some(bytes)
     }
 
-    /// A failure costs only the time to ask again.
     fn keep(&self, data: &Data, bytes: &[u8]) {
-        let Some(path) = self.kept_at(data) else { return };
+        if let Some(path) = self.kept_at(data) {
+            self.keep_at(&path, bytes);
+        }
+    }
+
+    /// What was made of a metadata file with this checksum. Nothing outside proves it: whoever can write to the user's cache
+    /// is the user.
+    pub(super) fn recall_compact(&self, data: &Data) -> Option<Vec<u8>> {
+        std::fs::read(self.compact_at(data)?).ok()
+    }
+
+    pub(super) fn keep_compact(&self, data: &Data, bytes: impl FnOnce() -> Vec<u8>) {
+        if let Some(path) = self.compact_at(data) {
+            self.keep_at(&path, &bytes());
+        }
+    }
+
+    fn compact_at(&self, data: &Data) -> Option<PathBuf> {
+        self.kept_at(data).map(|path| path.with_extension("packages"))
+    }
+
+    /// A failure costs only the time to ask again.
+    fn keep_at(&self, path: &Path, bytes: &[u8]) {
         let Some(folder) = path.parent() else { return };
         let kept = std::fs::create_dir_all(folder).and_then(|()| {
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(bytes)?;
-            file.persist(&path).map_err(|error| error.error)
+            file.persist(path).map_err(|error| error.error)
         });
         if let Err(error) = kept {
             self.tell(format!("cannot keep metadata in {}: {error}", folder.display()));

@@ -6,7 +6,7 @@ use crate::arch::Arch;
 use crate::archive::compress::detecting_decoder;
 use crate::event::Event;
 use crate::rpm::metadata::modules::Modules;
-use crate::rpm::metadata::{Data, MetadataError, comps, filelists, primary};
+use crate::rpm::metadata::{Data, MetadataError, compact, comps, filelists, primary};
 use crate::rpm::pool::{self, Architectures, PackageId, Pool};
 use crate::rpm::solve::{Group, Request, Solution, select, solve};
 use std::io::{BufReader, Read};
@@ -88,8 +88,7 @@ impl Loader<'_> {
         let start = self.pool.packages().len();
         let file = |kinds: &[&str]| kinds.iter().find_map(|kind| repository.repomd.data.get(*kind).cloned());
         if let Some(data) = file(&["primary"]) {
-            let pool = &mut self.pool;
-            self.access.parse(&repository, &data, |reader| primary::read(reader, pool))?;
+            self.load_packages(&repository, &data)?;
         }
         if self.wants_groups {
             self.load_groups(&repository)?;
@@ -106,6 +105,21 @@ impl Loader<'_> {
         self.access.observer.observe(Event::Detail(format!("{}: {count} packages", source.name)));
         self.ranges.push(start..start + count);
         self.repositories.push(repository);
+        Ok(())
+    }
+
+    /// From the compact form that was kept of the file, else from the file.
+    fn load_packages(&mut self, repository: &Repository, data: &Data) -> Result<(), YumError> {
+        let access = self.access;
+        access.check_strength(repository, data)?;
+        let start = self.pool.packages().len();
+        let kept = access.recall_compact(data);
+        if kept.and_then(|bytes| compact::read(&bytes, &mut self.pool)).is_some() {
+            return Ok(());
+        }
+        let pool = &mut self.pool;
+        let count = access.parse(repository, data, |reader| primary::read(reader, pool))?;
+        access.keep_compact(data, || compact::write(pool, start..start + count));
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! format of dnf, the modulemd specification (version 2), RFC 5854 and its forerunner Metalink 3.
 
 pub mod checksum;
+pub mod compact;
 pub mod comps;
 pub mod filelists;
 pub mod mirrors;
