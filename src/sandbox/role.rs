@@ -95,8 +95,10 @@ fn perform(request: &Request) -> Result<Answer, Failure> {
             mounts.take_down(run);
             let mut answer =
                 heard.unwrap_or(Answer::Finished { ending: Ending::Exited(code), milliseconds: 0, recorded: None });
-            if let (Some(running), Answer::Finished { recorded, .. }) = (running, &mut answer) {
-                *recorded = Some(running.finish()?);
+            // A supervisor that failed comes first: the program's failure to start is its consequence.
+            let told = running.map(fakeroot::Running::finish).transpose()?;
+            if let Answer::Finished { recorded, .. } = &mut answer {
+                *recorded = told;
             }
             Ok(answer)
         }

@@ -215,3 +215,25 @@ fn permissions(list: &[u8]) -> Option<u32> {
     let (user, group, mask, other) = (of(1)?, of(4)?, of(0x10), of(0x20)?);
     Some(user << 6 | mask.unwrap_or(group) << 3 | other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_list_means_a_mode() {
+        let list = |entries: &[(u16, u16, u32)]| {
+            let entries = entries
+                .iter()
+                .flat_map(|(tag, bits, id)| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat());
+            [2u32.to_le_bytes().to_vec(), entries.collect()].concat()
+        };
+        let none = u32::MAX;
+        assert_eq!(permissions(&list(&[(1, 6, none), (4, 4, none), (0x20, 0, none)])), Some(0o640));
+        let named = [(1, 7, none), (2, 6, 1000), (4, 4, none), (0x10, 6, none), (0x20, 1, none)];
+        assert_eq!(permissions(&list(&named)), Some(0o761));
+        for bad in [&b""[..], b"\x02\0\0", b"\x03\0\0\0", &list(&[(1, 7, none)]), &list(&named)[..11]] {
+            assert_eq!(permissions(bad), None);
+        }
+    }
+}

@@ -121,7 +121,7 @@ impl Process<'_> {
         let mut string = Vec::new();
         let mut buffer = [0; 256];
         while string.len() < PATH_MAX {
-            let at = address + string.len() as u64;
+            let at = address.wrapping_add(string.len() as u64);
             // Memory may end with the page.
             let until_page_end = (PAGE - at % PAGE) as usize;
             let want = buffer.len().min(until_page_end).min(PATH_MAX - string.len());
@@ -335,4 +335,21 @@ fn own_process(path: &[u8]) -> Option<Vec<u8>> {
         _ => return None,
     };
     Some(vec![b'f', b'd', b'/', number])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_s_own_directory_is_found_from_outside() {
+        let found = |path: &str| own_process(path.as_bytes()).map(|rest| String::from_utf8(rest).unwrap());
+        assert_eq!(found("/proc/self/fd/3").as_deref(), Some("fd/3"));
+        assert_eq!(found("/proc/thread-self/exe").as_deref(), Some("exe"));
+        assert_eq!(found("/dev/fd/7").as_deref(), Some("fd/7"));
+        assert_eq!(found("/dev/stderr").as_deref(), Some("fd/2"));
+        for path in ["/proc/selfish", "/proc/1/fd/3", "/dev/stdinx", "proc/self/fd/1", "/"] {
+            assert_eq!(found(path), None, "{path}");
+        }
+    }
 }

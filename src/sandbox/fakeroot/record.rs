@@ -3,7 +3,8 @@
 //! Invariant: a record outlives rename and hard links, since it is the inode's; it dies with the inode, since a new
 //! inode of the same number has another birth time. Overlay keeps the number when it copies a file up, but not the birth
 //! time: what is known from below is therefore remembered without one (a number below is never used again while the run
-//! lasts), and all else is recorded after a change that made the kernel copy it up.
+//! lasts; a lower file of several names is the exception, which overlay gives a new number: writing to one that is not root's makes it root's),
+//! and all else is recorded after a change that made the kernel copy it up.
 
 use super::status::Status;
 use crate::tree::{Kind, Metadata, Xattrs};
@@ -127,5 +128,55 @@ impl Records {
     fn leave(&mut self, old: &Record) {
         self.with_attributes -= usize::from(!old.attributes.is_empty());
         self.devices -= usize::from(old.device.is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel would say of inode `inode`, born at `birth`, of container root.
+    fn status(inode: u64, birth: i64) -> Status {
+        let mut bytes = [0; 256];
+        bytes[..4].copy_from_slice(&super::super::status::MASK.to_ne_bytes());
+        bytes[28..30].copy_from_slice(&((libc::S_IFREG | 0o644) as u16).to_ne_bytes());
+        bytes[32..40].copy_from_slice(&inode.to_ne_bytes());
+        bytes[80..88].copy_from_slice(&birth.to_ne_bytes());
+        Status::new(bytes, true)
+    }
+
+    #[test]
+    fn a_record_dies_with_its_inode() {
+        let mut records = Records::default();
+        records.change(&status(7, 100), |record| record.user = 5);
+        assert_eq!(records.get(&status(7, 100)).map(|record| record.user), Some(5));
+        assert_eq!(records.get(&status(7, 101)), None, "the number was used again");
+        assert_eq!(records.get(&status(8, 100)), None);
+        // The new inode begins as the kernel has it.
+        records.change(&status(7, 101), |record| record.group = 6);
+        assert_eq!(records.get(&status(7, 101)).map(|record| (record.user, record.group)), Some((0, 6)));
+    }
+
+    #[test]
+    fn what_lies_below_is_known_by_its_number_whatever_its_birth() {
+        let mut records = Records::default();
+        records.remember((0, 7), Record { group: 42, ..Record::default() });
+        assert_eq!(records.get(&status(7, 1)).map(|record| record.group), Some(42));
+        records.follow(&status(7, 1), &status(9, 2));
+        assert_eq!(records.get(&status(9, 2)).map(|record| record.group), Some(42));
+        assert_eq!(records.get(&status(9, 3)), None);
+    }
+
+    #[test]
+    fn what_the_kernel_says_by_itself_is_not_kept() {
+        let mut records = Records::default();
+        records.change(&status(7, 1), |record| {
+            record.user = 3;
+            record.attributes.insert(b"trusted.x".to_vec(), vec![1]);
+            record.device = Some(Device { kind: libc::S_IFCHR, major: 1, minor: 3 });
+        });
+        assert!(records.have_attributes() && records.have_devices());
+        records.change(&status(7, 1), |record| *record = Record::default());
+        assert!(records.of.is_empty() && !records.have_attributes() && !records.have_devices());
     }
 }

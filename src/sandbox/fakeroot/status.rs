@@ -185,3 +185,59 @@ impl Status {
         self.bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::notify;
+    use super::*;
+
+    /// The kernel's own word on a file in both forms.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_structure_is_the_kernel_s() {
+        for path in [c"/proc/self/exe", c"/dev/null", c"/"] {
+            let status = Status::new(notify::statx(path, 0, MASK).unwrap(), false);
+            let stat = rustix::fs::stat(path).unwrap();
+            let bytes = status.as_stat(X86_64).unwrap();
+            let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+            let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            assert_eq!(bytes.len(), size_of_val(&stat));
+            assert_eq!([long(0), long(8), long(16)], [stat.st_dev, stat.st_ino, stat.st_nlink]);
+            assert_eq!([word(24), word(28), word(32)], [stat.st_mode, stat.st_uid, stat.st_gid]);
+            assert_eq!(
+                [long(40), long(48), long(56), long(64)].map(|value| value as i64),
+                [stat.st_rdev as i64, stat.st_size, stat.st_blksize, stat.st_blocks]
+            );
+            assert_eq!([long(88) as i64, long(104) as i64], [stat.st_mtime, stat.st_ctime]);
+            assert_eq!([long(96), long(112)], [stat.st_mtime_nsec, stat.st_ctime_nsec]);
+        }
+    }
+
+    #[test]
+    fn every_form_has_its_size_and_shows_what_is_recorded() {
+        let mut bytes = [0; 256];
+        bytes[28..30].copy_from_slice(&((libc::S_IFREG | 0o640) as u16).to_ne_bytes());
+        let status = Status::new(bytes, true);
+        let device = Some(Device { kind: libc::S_IFBLK, major: 8, minor: 257 });
+        let record = Record { user: 70_000, group: 5, device, ..Record::default() };
+        let shown = status.with(Some(&record)).unwrap();
+        assert_eq!((shown.user(), shown.group(), shown.mode()), (70_000, 5, libc::S_IFBLK | 0o640));
+        let at = |architecture: u32, offset: usize| {
+            let bytes = shown.as_stat(architecture).unwrap();
+            u32::from_le_bytes(bytes[offset..offset + 4].try_into().unwrap())
+        };
+        assert_eq!([at(X86_64, 28), at(AARCH64, 24), at(I386, 24)], [70_000; 3]);
+        // Major 8, minor 257, as the kernel packs them.
+        assert_eq!([at(X86_64, 40), at(AARCH64, 32), at(I386, 32)], [0x0010_0801; 3]);
+        let sizes = [X86_64, AARCH64, I386].map(|architecture| shown.as_stat(architecture).unwrap().len());
+        assert_eq!(sizes, [144, 128, 96]);
+    }
+
+    #[test]
+    fn files_of_the_host_are_root_s_where_there_is_one_id() {
+        let mut bytes = [0; 256];
+        bytes[20..24].copy_from_slice(&UNMAPPED.to_ne_bytes());
+        assert_eq!(Status::new(bytes, true).with(None).map(|shown| shown.user()), Some(0));
+        assert!(Status::new(bytes, false).with(None).is_none(), "the container's own nobody");
+    }
+}

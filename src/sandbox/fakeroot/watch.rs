@@ -52,6 +52,7 @@ impl Watch {
 
     /// Answers until no process is left that could call. `here` is where this thread stands.
     pub fn run(self: &Arc<Watch>, here: &Outside) {
+        let _guard = AbortOnPanic;
         let helpers = thread::available_parallelism().map_or(1, |count| count.get() - 1).clamp(1, MOST_HELPERS);
         let mut helping = false;
         let mut wake = WakeUp::new(self);
@@ -129,6 +130,7 @@ impl Watch {
     }
 
     fn help(&self, here: &Outside) {
+        let _guard = AbortOnPanic;
         loop {
             let mut backlog = self.backlog.lock().expect("no thread panics here");
             while !*backlog {
@@ -141,6 +143,18 @@ impl Watch {
                     return;
                 }
             }
+        }
+    }
+}
+
+/// Invariant: a thread that panics takes the process with it. Otherwise the process that it was answering would wait for ever; so the kernel kills
+/// the container, and the build says that its sandbox died.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
         }
     }
 }
