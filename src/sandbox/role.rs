@@ -74,7 +74,9 @@ fn perform(request: &Request) -> Result<Answer, Failure> {
     let root = root::mount_for_run(run, &request.session)?;
     let mounts = Mounts::make(run, &root, &request.session)?;
     let (supervision, socket) = match &run.fakeroot {
-        Some(fakeroot) => Some(fakeroot::prepare(fakeroot, changes(&run.root))?).unzip(),
+        Some(fakeroot) => {
+            Some(fakeroot::prepare(fakeroot, changes(&run.root), matches!(run.root, Root::Overlay { .. }))?).unzip()
+        }
         None => (None, None),
     };
     std::env::set_current_dir(&root).map_err(|error| Failure::new("enter the root", error))?;

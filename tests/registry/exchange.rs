@@ -86,7 +86,8 @@ fn a_push_goes_on_where_the_connection_broke() {
     let place = Place::new();
     let registry = Registry::open(&place.file("registry"));
     let proxy = Proxy::start(&registry.host, 20_000_000);
-    push_through(&place, &proxy, 128 << 20);
+    // A cut loses up to a chunk, which is much of so little.
+    push_through(&place, &proxy, 128 << 20, 1.6);
 }
 
 /// `tests/run` starts it: it writes some gigabytes.
@@ -96,15 +97,15 @@ fn a_gigabyte_arrives_over_a_connection_that_breaks_every_50_megabytes() {
     let place = Place::new();
     let registry = Registry::open(&place.file("registry"));
     let proxy = Proxy::start(&registry.host, 50_000_000);
-    push_through(&place, &proxy, 1_000_000_000);
+    push_through(&place, &proxy, 1_000_000_000, 1.2);
 }
 
-fn push_through(place: &Place, proxy: &Proxy, size: usize) {
+fn push_through(place: &Place, proxy: &Proxy, size: usize, most: f64) {
     let image = place.image("a.sif", Arch::host(), size, 3);
     let uri = format!("oras://{}/org/app:1.0", proxy.host);
     place.succeed(&["push", "--no-https", "a.sif", &uri]);
     let sent = proxy.received();
-    assert!(sent as f64 <= size as f64 * 1.2, "{sent} bytes were sent for {size}");
+    assert!(sent as f64 <= size as f64 * most, "{sent} bytes were sent for {size}");
     assert!(proxy.cuts() >= 1);
     println!("{size} bytes: {sent} sent, {} cuts", proxy.cuts());
     place.succeed(&["pull", "--no-https", "b.sif", &uri]);

@@ -4,7 +4,7 @@
 //! Sources: xattr(7), acl(5), `include/uapi/linux/posix_acl_xattr.h`.
 
 use super::calls::Reach;
-use super::credentials;
+use super::credentials::{self, Credentials, Owner};
 use super::notify::Reply;
 use super::process::{Place, Process};
 use super::supervisor::{Answer, Supervisor};
@@ -44,14 +44,7 @@ impl Supervisor {
             let file = process.hold(&place, follow)?;
             let before = process.status_of(file.as_fd())?;
             let owner = self.owner(&before);
-            let allowed = match name.to_bytes() {
-                ACCESS_LIST | DEFAULT_LIST => {
-                    credentials.user.files == owner.user || credentials.may(credentials::FOWNER)
-                }
-                b"security.capability" => credentials.may(credentials::SETFCAP),
-                _ => credentials.may(credentials::SYS_ADMIN),
-            };
-            if !allowed {
+            if !may_change(&credentials, owner, name.to_bytes()) {
                 return Ok(Reply::Errno(libc::EPERM).into());
             }
             if value.len() != length || !process.is_valid() {
@@ -78,6 +71,13 @@ impl Supervisor {
                 }
                 if flags & libc::XATTR_REPLACE as u32 != 0 && !there {
                     return Ok(Reply::Errno(libc::ENODATA).into());
+                }
+                let kept = state
+                    .records
+                    .get(&before)
+                    .map_or(0, |record| record.attributes.iter().map(|(name, value)| name.len() + value.len()).sum());
+                if kept + name.as_bytes().len() + length > LONGEST_VALUE {
+                    return Ok(Reply::Errno(libc::ENOSPC).into());
                 }
                 if name.to_bytes() == ACCESS_LIST {
                     match permissions(&value) {
@@ -165,11 +165,15 @@ impl Supervisor {
 
     pub(super) fn remove_attribute(&self, process: &Process<'_>, reach: Reach) -> io::Result<Answer> {
         let name = process.read_string(process.argument(1))?;
-        if !is_privileged(name.to_bytes()) || !self.state().records.have_attributes() {
+        if !is_privileged(name.to_bytes()) {
             return Ok(Reply::Continue.into());
         }
         let (place, follow) = self.attribute_place(process, reach)?;
+        let credentials = self.credentials(process)?;
         let status = process.within(|| process.status(&place, follow))?;
+        if !may_change(&credentials, self.owner(&status), name.to_bytes()) {
+            return Ok(Reply::Errno(libc::EPERM).into());
+        }
         if !process.is_valid() {
             return Ok(Reply::Continue.into());
         }
@@ -197,6 +201,15 @@ impl Supervisor {
             process.write(process.argument(first), value)?;
         }
         Ok(Reply::Value(value.len() as i64).into())
+    }
+}
+
+/// Spec: xattr(7), capabilities(7).
+fn may_change(credentials: &Credentials, owner: Owner, name: &[u8]) -> bool {
+    match name {
+        ACCESS_LIST | DEFAULT_LIST => credentials.user.files == owner.user || credentials.may(credentials::FOWNER),
+        b"security.capability" => credentials.may(credentials::SETFCAP),
+        _ => credentials.may(credentials::SYS_ADMIN),
     }
 }
 

@@ -66,6 +66,10 @@ impl Supervisor {
         if open.flags & (libc::O_CREAT as u32 | TEMPORARY) == 0 || open.flags & libc::O_PATH as u32 != 0 {
             return Ok(None);
         }
+        // Another root for one call: what it makes is the kernel's, and root's.
+        if open.resolve & ResolveFlags::IN_ROOT.bits() != 0 {
+            return Ok(None);
+        }
         open.path = process.read_string(process.argument(first))?;
         Ok((!open.path.is_empty()).then_some(open))
     }
@@ -81,12 +85,12 @@ impl Supervisor {
         };
         let parent = self.owner(&process.status(&parent, true)?);
         let group = new_group(parent.group, parent.mode, credentials);
-        if (credentials.user.files, group) == (0, 0) {
+        if (credentials.user.files, group) == (0, 0) || parent.mode & libc::S_IFMT != libc::S_IFDIR {
             return Ok(Reply::Continue.into());
         }
         let place = process.place(open.directory, &open.path);
-        // What exists is opened, not made.
-        if !temporary && process.status(&place, open.flags & libc::O_EXCL as u32 == 0).is_ok() {
+        // What exists is opened, not made; so is a link, wherever it leads (`/dev/stderr`, say, of this process's own).
+        if !temporary && process.status(&place, false).is_ok() {
             return Ok(Reply::Continue.into());
         }
         if !may_access(credentials, parent, 3) {
@@ -98,6 +102,11 @@ impl Supervisor {
         }
         let file = match self.open_new(process, open, mask) {
             Ok(file) => file,
+            // Somebody else made it meanwhile.
+            Err(rustix::io::Errno::EXIST) if open.flags & libc::O_EXCL as u32 == 0 => return Ok(Reply::Continue.into()),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
+                return Ok(Reply::Continue.into());
+            }
             Err(errno) => return Ok(Reply::Errno(errno.raw_os_error()).into()),
         };
         let status = process.status_of(file.as_fd())?;
@@ -110,7 +119,11 @@ impl Supervisor {
 
     fn open_new(&self, process: &Process<'_>, open: &Open, mask: u32) -> rustix::io::Result<OwnedFd> {
         let mode = Mode::from_raw_mode(open.mode & 0o7777 & !mask);
-        let flags = OFlags::from_bits_retain(open.flags) | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let mut flags = OFlags::from_bits_retain(open.flags) | OFlags::CLOEXEC | OFlags::NOCTTY;
+        if open.flags & TEMPORARY == 0 {
+            // Made here or not at all: else a pipe that appears meanwhile would hold this thread up.
+            flags |= OFlags::EXCL;
+        }
         if open.resolve == 0 {
             let place = process.place(open.directory, &open.path);
             return rustix::fs::open(place.as_c_str(), flags, mode);
@@ -155,7 +168,7 @@ impl Supervisor {
             let Some((parent, _)) = process.parent(directory, path) else { return Ok(Reply::Continue.into()) };
             let parent = self.owner(&process.status(&parent, true)?);
             let group = new_group(parent.group, parent.mode, credentials);
-            if (credentials.user.files, group) == (0, 0) {
+            if (credentials.user.files, group) == (0, 0) || parent.mode & libc::S_IFMT != libc::S_IFDIR {
                 return Ok(Reply::Continue.into());
             }
             let place = process.place(directory, path);
@@ -206,44 +219,45 @@ impl Supervisor {
             Call::RenameAt => &[(process.int(0), 1), (process.int(2), 3)],
             _ => &[(libc::AT_FDCWD, 0)],
         };
-        for (directory, argument) in names {
+        for (number, (directory, argument)) in names.iter().enumerate() {
             let path = process.read_string(process.argument(*argument))?;
-            if !process.within(|| self.may_remove(process, *directory, &path, &credentials))? {
-                return Ok(Reply::Errno(if self.is_sticky(process, *directory, &path)? {
-                    libc::EPERM
-                } else {
-                    libc::EACCES
-                })
-                .into());
+            let new_name = number == 1;
+            if let Err(errno) =
+                process.within(|| self.may_remove(process, *directory, &path, new_name, &credentials))?
+            {
+                return Ok(Reply::Errno(errno).into());
             }
         }
         Ok(Reply::Continue.into())
     }
 
+    /// `Err`: why not. A name that is not there is the kernel's to miss, unless it is to be made.
     fn may_remove(
         &self,
         process: &Process<'_>,
         directory: i32,
         path: &CStr,
+        new_name: bool,
         credentials: &Credentials,
-    ) -> io::Result<bool> {
-        let Some((parent, _)) = process.parent(directory, path) else { return Ok(true) };
+    ) -> io::Result<Result<(), i32>> {
+        let Some((parent, _)) = process.parent(directory, path) else { return Ok(Ok(())) };
+        let found = process.status(&process.place(directory, path), false);
+        if found.is_err() && !new_name {
+            return Ok(Ok(()));
+        }
         let parent = self.owner(&process.status(&parent, true)?);
         if !may_access(credentials, parent, 3) {
-            return Ok(false);
+            return Ok(Err(libc::EACCES));
         }
+        let Ok(found) = found else { return Ok(Ok(())) };
         if parent.mode & libc::S_ISVTX == 0 || credentials.may(credentials::FOWNER) {
-            return Ok(true);
+            return Ok(Ok(()));
         }
-        // What is not there can be renamed to.
-        let Ok(status) = process.status(&process.place(directory, path), false) else { return Ok(true) };
-        let owner = self.owner(&status);
-        Ok(credentials.user.files == owner.user || credentials.user.files == parent.user)
-    }
-
-    fn is_sticky(&self, process: &Process<'_>, directory: i32, path: &CStr) -> io::Result<bool> {
-        let Some((parent, _)) = process.parent(directory, path) else { return Ok(false) };
-        Ok(process.within(|| process.status(&parent, true))?.mode() & libc::S_ISVTX != 0)
+        let owner = self.owner(&found);
+        match credentials.user.files == owner.user || credentials.user.files == parent.user {
+            true => Ok(Ok(())),
+            false => Ok(Err(libc::EPERM)),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ const ALL: u64 = (1 << 41) - 1;
 pub const MOST_GROUPS: usize = 65536;
 /// Different identities in one run; far beyond what a container has users and groups for.
 const MOST_IDENTITIES: usize = 1 << 20;
+/// All lists of groups together: a program that makes up ever new ones must not fill the memory.
+const MOST_KEPT_GROUPS: usize = 1 << 22;
 /// "Leave it as it is."
 pub const KEEP: u32 = u32::MAX;
 
@@ -301,12 +303,13 @@ pub fn may_access(credentials: &Credentials, owner: Owner, wanted: u32) -> bool 
 pub struct Identities {
     known: Vec<Credentials>,
     numbers: HashMap<Credentials, usize>,
+    groups: usize,
 }
 
 impl Default for Identities {
     fn default() -> Identities {
         let root = Credentials::root();
-        Identities { known: vec![root.clone()], numbers: HashMap::from([(root, 0)]) }
+        Identities { known: vec![root.clone()], numbers: HashMap::from([(root, 0)]), groups: 0 }
     }
 }
 
@@ -321,7 +324,8 @@ impl Identities {
         if let Some(number) = self.numbers.get(&credentials) {
             return Some(*number);
         }
-        if self.known.len() >= MOST_IDENTITIES {
+        self.groups += credentials.groups.len();
+        if self.known.len() >= MOST_IDENTITIES || self.groups > MOST_KEPT_GROUPS {
             return None;
         }
         self.known.push(credentials.clone());

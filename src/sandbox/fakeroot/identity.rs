@@ -256,7 +256,7 @@ impl Supervisor {
             if !credentials::may_access(&credentials, owner, 1) {
                 return Ok(Reply::Errno(libc::EACCES).into());
             }
-            let honoured = has_bits && !self.is_script(process, &place)? && process.status_line("NoNewPrivs")? != "1";
+            let honoured = has_bits && self.is_program(process, &place)? && process.status_line("NoNewPrivs")? != "1";
             let set_user = (honoured && owner.mode & libc::S_ISUID != 0).then_some(owner.user);
             // Spec: execve(2): without group execution the bit means something else.
             let by_group = owner.mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP;
@@ -273,14 +273,15 @@ impl Supervisor {
         })
     }
 
-    fn is_script(&self, process: &Process<'_>, place: &super::process::Place) -> io::Result<bool> {
+    /// A script gets nothing of its file's owner, nor does a file that the kernel will not run and a shell then reads.
+    fn is_program(&self, process: &Process<'_>, place: &super::process::Place) -> io::Result<bool> {
         let file = process.hold(place, true)?;
         let held = process.held(file.as_fd());
         let opened =
             rustix::fs::open(held.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
-        let mut start = [0; 2];
+        let mut start = [0; 4];
         let got = std::fs::File::from(opened).read(&mut start)?;
-        Ok(got == 2 && &start == b"#!")
+        Ok(got == 4 && &start == b"\x7fELF")
     }
 
     /// The limit in which the identity is kept looks as it does to everybody: without bounds.

@@ -87,7 +87,8 @@ pub fn try_fakeroot(scope: Scope) -> io::Result<()> {
     }
     match super::sys::fork()? {
         nix::unistd::ForkResult::Child => {
-            let errno = match notify::install(&filter::program(scope)) {
+            let made = notify::free_lock_limit().and_then(|()| notify::install(&filter::program(scope)));
+            let errno = match made {
                 Ok(_) => 0,
                 Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
             };
@@ -106,6 +107,8 @@ pub(super) struct Supervision {
     proc: OwnedFd,
     /// The directory that holds the changes.
     upper: OwnedFd,
+    /// What lies below keeps its numbers for as long as the run lasts.
+    overlay: bool,
     fakeroot: Fakeroot,
 }
 
@@ -119,7 +122,7 @@ pub(super) struct Running {
 
 /// Both ends, before the process that runs the program is forked: the supervisor's, and the socket for [`submit`]. The host's `/proc` and
 /// the directory of changes can still be seen.
-pub(super) fn prepare(fakeroot: &Fakeroot, upper: &Path) -> Result<(Supervision, UnixStream), Failure> {
+pub(super) fn prepare(fakeroot: &Fakeroot, upper: &Path, overlay: bool) -> Result<(Supervision, UnixStream), Failure> {
     if !filter::is_supported() {
         return Err(Failure::new("emulate root on this architecture", nix::errno::Errno::ENOSYS));
     }
@@ -129,33 +132,39 @@ pub(super) fn prepare(fakeroot: &Fakeroot, upper: &Path) -> Result<(Supervision,
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| Failure::new(format!("open {}", path.display()), error))
     };
-    let supervision =
-        Supervision { socket: ours, proc: open(Path::new("/proc"))?, upper: open(upper)?, fakeroot: fakeroot.clone() };
+    let supervision = Supervision {
+        socket: ours,
+        proc: open(Path::new("/proc"))?,
+        upper: open(upper)?,
+        overlay,
+        fakeroot: fakeroot.clone(),
+    };
     Ok((supervision, theirs))
 }
 
 /// In the process that will become the program, last before exec: from here on the supervisor is asked.
 pub(super) fn submit(scope: Scope, socket: &UnixStream) -> io::Result<()> {
-    let listener = notify::install(&filter::program(scope))?;
+    notify::free_lock_limit()?;
+    let (listener, patient) = notify::install(&filter::program(scope))?;
     let descriptors = [listener.as_raw_fd()];
     let control = [nix::sys::socket::ControlMessage::ScmRights(&descriptors)];
     let flags = nix::sys::socket::MsgFlags::MSG_NOSIGNAL;
-    nix::sys::socket::sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&[1])], &control, flags, None)?;
+    nix::sys::socket::sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&[u8::from(patient)])], &control, flags, None)?;
     Ok(())
 }
 
 impl Supervision {
     /// Starts to answer, as soon as there is somebody who asks.
     pub fn start(self) -> Result<Running, Failure> {
-        let Supervision { socket, proc, upper, fakeroot } = self;
+        let Supervision { socket, proc, upper, overlay, fakeroot } = self;
         let scope = fakeroot.scope;
         let (sender, watch) = std::sync::mpsc::channel();
         let work = move || -> io::Result<Option<Arc<Watch>>> {
-            let Some(listener) = receive(&socket)? else { return Ok(None) };
+            let Some((listener, patient)) = receive(&socket)? else { return Ok(None) };
             // The container's root is this process's own by now.
             let here = Outside::enter(proc.try_clone()?, !scope.is_remainder())?;
-            let records = load(&fakeroot)?;
-            let supervisor = Arc::new(Supervisor::new(scope, records));
+            let records = load(&fakeroot, overlay)?;
+            let supervisor = Arc::new(Supervisor::new(scope, records, patient));
             let watch = Arc::new(Watch::new(supervisor, listener, proc));
             let _ = sender.send(watch.clone());
             watch.run(&here);
@@ -173,7 +182,8 @@ impl Running {
     /// What was recorded of the changed files, once the last process has ended and nothing but the root is mounted any more at `/`: a layer's text.
     pub fn finish(self) -> Result<String, Failure> {
         let fail = |error: io::Error| Failure::new("emulate root for the program", error);
-        let watch = match self.watch.try_recv() {
+        // Comes as soon as there is one, or not at all when the thread has ended without.
+        let watch = match self.watch.recv() {
             Ok(watch) => watch,
             Err(_) => match self.watcher.join() {
                 Ok(Ok(Some(watch))) => watch,
@@ -190,7 +200,7 @@ impl Running {
     }
 }
 
-fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+fn receive(socket: &UnixStream) -> io::Result<Option<(OwnedFd, bool)>> {
     let mut byte = [0];
     let mut control = nix::cmsg_space!([i32; 1]);
     let mut parts = [IoSliceMut::new(&mut byte)];
@@ -200,11 +210,11 @@ fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
         nix::sys::socket::ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
         _ => None,
     });
-    Ok(descriptor.map(super::sys::own))
+    Ok(descriptor.map(|descriptor| (super::sys::own(descriptor), byte == [1])))
 }
 
 /// The inodes of what is known of the root, as it is mounted now.
-fn load(fakeroot: &Fakeroot) -> io::Result<Records> {
+fn load(fakeroot: &Fakeroot, overlay: bool) -> io::Result<Records> {
     let layer = text::parse(&fakeroot.known).map_err(|error| io::Error::other(error.to_string()))?;
     let single = !fakeroot.scope.is_remainder();
     let mut records = Records::default();
@@ -222,7 +232,8 @@ fn load(fakeroot: &Fakeroot) -> io::Result<Records> {
                 record.attributes.insert(name.clone(), value.clone());
             }
         }
-        records.remember(Status::new(bytes, single).key(), record);
+        let status = Status::new(bytes, single);
+        records.remember(status.key(), record, if overlay { None } else { status.birth() });
     }
     Ok(records)
 }

@@ -35,15 +35,17 @@ pub enum Reply {
     Errno(i32),
 }
 
-/// Installs `program` for this thread and all that it starts; gives the descriptor at which its calls arrive.
+/// Installs `program` for this thread and all that it starts; gives the descriptor at which its calls arrive, and whether a call that is being
+/// answered is never repeated because of a signal.
 ///
 /// The caller has `CAP_SYS_ADMIN` in its user namespace; `no_new_privs` is not set, so that setuid programs work.
-pub fn install(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+pub fn install(program: &[libc::sock_filter]) -> io::Result<(OwnedFd, bool)> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let description = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     let usual = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     // Compat: WAIT_KILLABLE_RECV came with Linux 5.19; it keeps signals from repeating a call that is being answered.
-    for flags in [usual | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, usual] {
+    let patient = usual | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    for flags in [patient, usual] {
         // SAFETY: `description` and the program that it points to live through the call; the kernel copies and checks both.
         let result = unsafe {
             libc::syscall(
@@ -55,7 +57,7 @@ pub fn install(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
         };
         if result >= 0 {
             // SAFETY: the kernel has just made this descriptor for this process.
-            return Ok(unsafe { OwnedFd::from_raw_fd(result as i32) });
+            return Ok((unsafe { OwnedFd::from_raw_fd(result as i32) }, flags == patient));
         }
         let error = io::Error::last_os_error();
         if error.raw_os_error() != Some(libc::EINVAL) {
@@ -132,6 +134,11 @@ pub fn wake_in_place(listener: BorrowedFd<'_>, yes: bool) -> io::Result<()> {
     // SAFETY: the request takes its number by value.
     let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS as _, flags) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes this process's own bound off the limit in which identities are kept. `EPERM`: the host bounds it for good.
+pub fn free_lock_limit() -> io::Result<()> {
+    if lock_limit(0)? == libc::RLIM64_INFINITY { Ok(()) } else { set_lock_limit(0, libc::RLIM64_INFINITY) }
 }
 
 /// The soft limit of file locks of a process, which no kernel since 2.4 has used.

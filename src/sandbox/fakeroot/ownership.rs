@@ -60,12 +60,8 @@ impl Supervisor {
             let mut state = self.state();
             state.records.follow(&before, &after);
             state.records.change(&after, |record| {
-                if user != KEEP {
-                    record.user = user;
-                }
-                if group != KEEP {
-                    record.group = group;
-                }
+                record.user = if user == KEEP { owner.user } else { user };
+                record.group = if group == KEEP { owner.group } else { group };
             });
             Ok(Reply::Value(0).into())
         })
@@ -85,7 +81,9 @@ impl Supervisor {
                 other => return other,
             }
         }
-        match chown(0, 0) {
+        // With a range of ids what is to be kept is on disk.
+        let placed = |id: u32| if id == KEEP && self.scope.is_remainder() { KEEP } else { 0 };
+        match chown(placed(user), placed(group)) {
             // A file of the host's, on a mount of the host's.
             Err(libc::EPERM) if before.is_unmapped() || self.scope.is_remainder() => Ok(()),
             other => other,

@@ -173,7 +173,16 @@ impl Process<'_> {
     }
 
     /// What the kernel itself knows of it. Spec: proc_pid_status(5); ids are those of this thread's user namespace, which is the container's.
+    ///
+    /// Capabilities over a user namespace of its own are none here: an error then, so that the kernel judges.
     pub fn real_credentials(&self) -> io::Result<Credentials> {
+        let namespace = |who: &str| -> io::Result<(u64, u64)> {
+            let path = CString::new(format!("{who}/ns/user")).expect("no NUL");
+            Ok(Status::new(notify::statx(&path, 0, status::MASK)?, false).key())
+        };
+        if namespace(&self.call.thread.to_string())? != namespace("self")? {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
         let text = self.status_text()?;
         let numbers = |name: &str| -> io::Result<Vec<u32>> {
             Ok(line(&text, name)?.split_whitespace().filter_map(|word| word.parse().ok()).collect())
@@ -292,6 +301,12 @@ impl Process<'_> {
     pub fn status_with(&self, place: &Place, follow: bool, flags: i32, mask: u32) -> io::Result<Status> {
         let flags = flags | if follow || place.descriptor { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
         Ok(Status::new(notify::statx(&place.path, flags, mask | status::MASK)?, self.outside.single))
+    }
+
+    /// Of a name in a directory that this thread holds.
+    pub fn status_below(&self, held: &CStr, name: &[u8]) -> io::Result<Status> {
+        let path = CString::new([held.to_bytes(), b"/", name].concat())?;
+        Ok(Status::new(notify::statx(&path, libc::AT_SYMLINK_NOFOLLOW, status::MASK)?, self.outside.single))
     }
 
     pub fn status_of(&self, file: BorrowedFd<'_>) -> io::Result<Status> {

@@ -62,9 +62,9 @@ pub struct Records {
 }
 
 impl Records {
-    /// A record of an inode that was there before the run.
-    pub fn remember(&mut self, key: Key, record: Record) {
-        self.put(key, record, None);
+    /// A record of an inode that was there before the run; no birth where its number will not be used again.
+    pub fn remember(&mut self, key: Key, record: Record, birth: Option<Birth>) {
+        self.put(key, record, birth);
     }
 
     pub fn get(&self, status: &Status) -> Option<&Record> {
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn what_lies_below_is_known_by_its_number_whatever_its_birth() {
         let mut records = Records::default();
-        records.remember((0, 7), Record { group: 42, ..Record::default() });
+        records.remember((0, 7), Record { group: 42, ..Record::default() }, None);
         assert_eq!(records.get(&status(7, 1)).map(|record| record.group), Some(42));
         records.follow(&status(7, 1), &status(9, 2));
         assert_eq!(records.get(&status(9, 2)).map(|record| record.group), Some(42));

@@ -57,7 +57,8 @@ impl Supervisor {
 
     /// A list of names says that a stand-in is a file: it gets the type of its device. Where there are none the kernel answers.
     pub(super) fn list_directory(&self, process: &Process<'_>) -> io::Result<Answer> {
-        if !self.state().records.have_devices() {
+        // A list that is read twice because of a signal would lack its first part.
+        if !self.patient || !self.state().records.have_devices() {
             return Ok(Reply::Continue.into());
         }
         let directory = process.copy_descriptor(process.int(0))?;
@@ -73,7 +74,13 @@ impl Supervisor {
         buffer.truncate(length);
         {
             let state = self.state();
-            set_types(&mut buffer, |inode| state.records.device((device, inode)).map(|device| device.kind));
+            // The number alone may have been used again: the name tells.
+            let held = process.held(directory.as_fd());
+            set_types(&mut buffer, |inode, name| {
+                let kind = state.records.device((device, inode))?.kind;
+                let status = process.status_below(&held, name).ok()?;
+                state.records.get(&status).is_some_and(|record| record.device.is_some()).then_some(kind)
+            });
         }
         if process.write(process.argument(1), &buffer).is_err() {
             return Ok(Reply::Errno(libc::EFAULT).into());
@@ -113,11 +120,12 @@ impl Supervisor {
 }
 
 /// Spec: getdents64(2): inode 8 bytes, offset 8, length of the entry 2, type 1, name. Types are those of a mode, shifted.
-fn set_types(mut entries: &mut [u8], kind: impl Fn(u64) -> Option<u32>) {
+fn set_types(mut entries: &mut [u8], kind: impl Fn(u64, &[u8]) -> Option<u32>) {
     while entries.len() > 18 {
         let inode = u64::from_ne_bytes(entries[..8].try_into().expect("eight bytes"));
         let length = usize::from(u16::from_ne_bytes([entries[16], entries[17]]));
-        if let Some(kind) = kind(inode) {
+        let name = entries[19..].split(|byte| *byte == 0).next().unwrap_or_default();
+        if let Some(kind) = kind(inode, name) {
             entries[18] = (kind >> 12) as u8;
         }
         if length == 0 || length > entries.len() {
@@ -139,9 +147,9 @@ mod tests {
             entry
         };
         let mut list = [entry(1, b"one"), entry(2, b"two"), entry(3, b"three")].concat();
-        set_types(&mut list, |inode| (inode == 2).then_some(libc::S_IFBLK));
+        set_types(&mut list, |inode, name| (inode == 2 && name == b"two").then_some(libc::S_IFBLK));
         assert_eq!([list[18], list[24 + 18], list[48 + 18]], [8, 6, 8]);
-        set_types(&mut list[..30], |_| Some(libc::S_IFCHR));
-        set_types(&mut [0; 24], |_| Some(libc::S_IFCHR));
+        set_types(&mut list[..30], |_, _| Some(libc::S_IFCHR));
+        set_types(&mut [0; 24], |_, _| Some(libc::S_IFCHR));
     }
 }

@@ -30,6 +30,8 @@ impl From<Reply> for Answer {
 /// What all supervising threads know.
 pub struct Supervisor {
     pub scope: Scope,
+    /// No signal repeats a call that is being answered.
+    pub patient: bool,
     table: HashMap<(u32, i32), Call>,
     state: Mutex<State>,
 }
@@ -41,14 +43,14 @@ pub struct State {
 }
 
 impl Supervisor {
-    pub fn new(scope: Scope, records: Records) -> Supervisor {
+    pub fn new(scope: Scope, records: Records, patient: bool) -> Supervisor {
         let mut table = HashMap::new();
         for architecture in [filter::X86_64, filter::I386, filter::AARCH64] {
             for row in scope.rows() {
                 table.insert((architecture, filter::number(row, architecture)), row.call);
             }
         }
-        Supervisor { scope, table, state: Mutex::new(State { records, identities: Identities::default() }) }
+        Supervisor { scope, patient, table, state: Mutex::new(State { records, identities: Identities::default() }) }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {

@@ -121,7 +121,8 @@ impl Watch {
             let watch = self.clone();
             let single = here.single;
             let Ok(proc) = self.proc.try_clone() else { return };
-            thread::spawn(move || {
+            // Where the host allows no more threads, one does.
+            let _ = thread::Builder::new().spawn(move || {
                 if let Ok(here) = Outside::enter(proc, single) {
                     watch.help(&here);
                 }

@@ -106,6 +106,8 @@ check user-may-not-chown refused su -s /bin/sh ann -c 'chown 0 /home/ann/f'
 check user-may-not-chmod-others refused su -s /bin/sh ann -c 'chmod 777 /c/a'
 check user-may-not-write-elsewhere refused su -s /bin/sh ann -c 'touch /etc/x'
 check user-may-not-become-root refused su -s /bin/sh ann -c 'setpriv --reuid 0 true'
+check a-missing-name-is-missing su -s /bin/sh ann -c 'rm -f /etc/none && rmdir --ignore-fail-on-non-empty /etc/none 2>&1 | grep -q "No such file"'
+check a-namespace-gives-no-power refused su -s /bin/sh ann -c 'unshare -Ur chown 5 /c/a'
 sticky() { touch /tmp/mine && refused as ann 'rm -f /tmp/mine' && test -e /tmp/mine; }
 check sticky-directory sticky
 check user-access refused su -s /bin/sh ann -c 'test -w /etc/passwd'
