@@ -17,6 +17,9 @@ const MAXIMUM_ENTRIES: usize = 2_000_000;
 /// Links that are followed for one path.
 const MAXIMUM_LINKS: usize = 40;
 const MAXIMUM_TARGET: u64 = 4096;
+/// What no program of the root reads while it installs packages in the language C.
+const UNREAD: [&[u8]; 5] =
+    [b"usr/share/doc/", b"usr/share/info/", b"usr/share/licenses/", b"usr/share/locale/", b"usr/share/man/"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
@@ -96,6 +99,7 @@ impl<W: Write> Root<W> {
                         self.append(&path, Kind::Symlink(target), 0o777, 0, &mut io::empty())?;
                     }
                 }
+                0o100_000 if header.links <= 1 && UNREAD.iter().any(|place| path.as_bytes().starts_with(place)) => {}
                 0o100_000 if header.links > 1 && header.size == 0 => {
                     linked.entry(header.inode).or_default().push(path);
                 }

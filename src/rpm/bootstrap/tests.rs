@@ -87,3 +87,15 @@ fn nothing_leads_out_of_the_root() {
     assert!(found.contains(&"etc/passwd: evil".to_owned()) && found.contains(&"up: up".to_owned()), "{found:?}");
     assert!(found.iter().all(|entry| !entry.starts_with('/') && !entry.starts_with("..")), "{found:?}");
 }
+
+#[test]
+fn manuals_are_left_out_unless_other_names_may_need_their_body() {
+    let documented = package(&[
+        ("./usr/share/doc/x/README", 0o100_644, 1, 1, "long"),
+        ("./usr/share/doc/x/tool", 0o100_755, 2, 2, ""),
+        ("./usr/bin/tool", 0o100_755, 2, 2, "program"),
+    ]);
+    let found = unpack(&[("x", documented)]).unwrap();
+    assert!(!found.iter().any(|entry| entry.contains("README")), "{found:?}");
+    assert!(found.contains(&"usr/bin/tool: program".to_owned()), "{found:?}");
+}
