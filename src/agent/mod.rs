@@ -8,6 +8,7 @@ pub mod library;
 pub mod local;
 pub mod oci;
 pub mod oras;
+mod packages;
 pub mod yum;
 
 use crate::digest::Digest;

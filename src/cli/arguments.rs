@@ -222,6 +222,39 @@ pub fn lookup(name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<S
     ["SIFBUILD_", "APPTAINER_", "SINGULARITY_"].iter().find_map(|prefix| variable(&format!("{prefix}{name}")))
 }
 
+/// What a command asks of a definition that it does not build.
+#[derive(Args, Clone, Debug)]
+pub struct DefinitionArguments {
+    /// Value for {{ KEY }} in the definition, as KEY=VALUE; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub build_arg: Vec<String>,
+    /// File of KEY=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    pub build_arg_file: Option<PathBuf>,
+    /// Architecture of the image
+    #[arg(long)]
+    pub arch: Option<String>,
+    /// Directory for what is kept between builds
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl DefinitionArguments {
+    /// The same as a build's; `target` is never written.
+    pub fn build(self, spec: String, target: &str) -> BuildArguments {
+        BuildArguments {
+            target: PathBuf::from(target),
+            spec,
+            build_arg: self.build_arg,
+            build_arg_file: self.build_arg_file,
+            arch: self.arch,
+            cache_dir: self.cache_dir,
+            debian_variant: "minbase".to_owned(),
+            ..BuildArguments::default()
+        }
+    }
+}
+
 impl BuildArguments {
     /// Fills what the command line left open from the environment (facts §3, column "env").
     pub fn fill(&mut self, variable: &dyn Fn(&str) -> Option<String>) {

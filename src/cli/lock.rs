@@ -1,6 +1,6 @@
 //! `sifbuild lock`: what a definition's bases are exactly, in a file beside it that builds keep to.
 
-use super::arguments::BuildArguments;
+use super::arguments::{BuildArguments, DefinitionArguments};
 use super::build::{Stop, finish, lock_beside, read_lock, with_engine};
 use super::progress::Terminal;
 use super::{GlobalArguments, exit};
@@ -26,15 +26,8 @@ pub struct LockArguments {
     /// Show what changed from one lock file to another: ~ changed, + added, - removed
     #[arg(long, requires = "newer")]
     pub diff: bool,
-    /// Value for {{ KEY }} in the definition, as KEY=VALUE; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub build_arg: Vec<String>,
-    /// File of KEY=VALUE lines
-    #[arg(long, value_name = "FILE")]
-    pub build_arg_file: Option<PathBuf>,
-    /// Architecture of the image
-    #[arg(long)]
-    pub arch: Option<String>,
+    #[command(flatten)]
+    pub definition: DefinitionArguments,
     /// Keyring to check a distribution's signature with; may be repeated [default: the host's]
     #[arg(long, value_name = "FILE")]
     pub keyring: Vec<PathBuf>,
@@ -47,9 +40,6 @@ pub struct LockArguments {
     /// Variant of a Debian base: minbase, buildd, or default
     #[arg(long, value_name = "NAME", default_value = "minbase")]
     pub debian_variant: String,
-    /// Directory for what is kept between builds
-    #[arg(long, value_name = "DIR")]
-    pub cache_dir: Option<PathBuf>,
 }
 
 pub fn run(arguments: LockArguments, global: &GlobalArguments) -> u8 {
@@ -75,19 +65,13 @@ fn lock(arguments: LockArguments, terminal: &Terminal) -> Result<(), Stop> {
     let before = if path.exists() { Some(read_lock(&path)?) } else { None };
     let update = arguments.update;
     let build = BuildArguments {
-        target: PathBuf::from("lock.sif"),
-        spec: arguments.file.to_string_lossy().into_owned(),
-        build_arg: arguments.build_arg,
-        build_arg_file: arguments.build_arg_file,
-        arch: arguments.arch,
         keyring: arguments.keyring,
         no_check_signatures: arguments.no_check_signatures,
         allow_sha1: arguments.allow_sha1,
         debian_variant: arguments.debian_variant,
-        cache_dir: arguments.cache_dir,
         // What the lock does not answer is asked for, not refused.
         no_lock: true,
-        ..BuildArguments::default()
+        ..arguments.definition.build(arguments.file.to_string_lossy().into_owned(), "lock.sif")
     };
     with_engine(build, terminal, &|definition, engine, options| {
         let mut options = options.clone();

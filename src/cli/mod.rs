@@ -9,6 +9,7 @@ pub mod check;
 mod doctor;
 pub mod encryption;
 mod exchange;
+mod ids;
 pub mod inspect;
 mod judge;
 mod key;

@@ -1,6 +1,6 @@
 //! `sifbuild plan`: what a build would do, and why, without doing it.
 
-use super::arguments::BuildArguments;
+use super::arguments::{BuildArguments, DefinitionArguments};
 use super::build::{Stop, finish, with_engine};
 use super::progress::Terminal;
 use super::{GlobalArguments, exit};
@@ -8,7 +8,6 @@ use crate::build;
 use crate::plan::{KeyDocument, Step, render};
 use clap::Args;
 use std::io::Write;
-use std::path::PathBuf;
 
 /// Show the steps of a build, in order, each with `run` or `reuse` and why.
 #[derive(Args, Clone, Debug)]
@@ -18,40 +17,23 @@ pub struct PlanArguments {
     /// JSON instead of text
     #[arg(long)]
     pub json: bool,
-    /// Value for {{ KEY }} in the definition, as KEY=VALUE; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub build_arg: Vec<String>,
-    /// File of KEY=VALUE lines
-    #[arg(long, value_name = "FILE")]
-    pub build_arg_file: Option<PathBuf>,
-    /// Architecture of the image
-    #[arg(long)]
-    pub arch: Option<String>,
+    #[command(flatten)]
+    pub definition: DefinitionArguments,
     /// Without %test
     #[arg(short = 'T', long)]
     pub notest: bool,
     /// Ask no network
     #[arg(long)]
     pub offline: bool,
-    /// Directory for what is kept between builds
-    #[arg(long, value_name = "DIR")]
-    pub cache_dir: Option<PathBuf>,
 }
 
 pub fn run(arguments: PlanArguments, global: &GlobalArguments) -> u8 {
     let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
     let json = arguments.json;
     let build = BuildArguments {
-        target: PathBuf::from("plan.sif"),
-        spec: arguments.spec,
-        build_arg: arguments.build_arg,
-        build_arg_file: arguments.build_arg_file,
-        arch: arguments.arch,
         notest: arguments.notest,
         offline: arguments.offline,
-        cache_dir: arguments.cache_dir,
-        debian_variant: "minbase".to_owned(),
-        ..BuildArguments::default()
+        ..arguments.definition.build(arguments.spec, "plan.sif")
     };
     finish(with_engine(build, &terminal, &|definition, engine, options| {
         let (plan, decisions) = build::decide(definition, engine, options)?;

@@ -307,7 +307,7 @@ impl<'a> Archive<'a> {
             .by_name
             .keys()
             .filter(|known| known.len().abs_diff(name.len()) <= limit)
-            .map(|known| (distance(name.as_bytes(), known.as_bytes()), *known))
+            .map(|known| (strsim::osa_distance(name, known), *known))
             .filter(|(distance, _)| *distance <= limit)
             .collect();
         near.sort_unstable();
@@ -354,21 +354,6 @@ fn rank(priority: &str) -> u8 {
         "extra" => 4,
         _ => 3,
     }
-}
-
-/// Levenshtein distance.
-fn distance(left: &[u8], right: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (at, byte) in left.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, other) in right.iter().enumerate() {
-            let changed = diagonal + usize::from(byte != other);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]

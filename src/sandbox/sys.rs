@@ -1,4 +1,4 @@
-//! The system calls that have no safe wrapper. Besides this file only `fakeroot/notify.rs` and `listener.rs` say `unsafe`, for the notifications of seccomp.
+//! The system calls that have no safe wrapper. Besides this file only `fakeroot/notify.rs` says `unsafe`, for the notifications of seccomp.
 
 use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::ForkResult;

@@ -1,21 +1,18 @@
 //! Brings what a pin names: the package files, verified, and the unpacked core as one layer.
 
-use crate::archive::compress::Compression;
+use crate::agent::packages::{self, CONCURRENCY, PathError, make_place, write_layer};
 use crate::deb::base::{self, BaseError};
 use crate::deb::pin::{DebianPin, PackagePin};
 use crate::deb::script::{PACKAGES_DIRECTORY, configure_script};
-use crate::digest::{Algorithm, HashingReader, HashingWriter};
+use crate::digest::HashingReader;
 use crate::event::Observer;
 use crate::fetch::FetchError;
 use crate::fetch::download::{Expected, Job, download_all};
 use crate::fetch::http::{Fetch, parse_url};
 use crate::store::{LayerBlob, mark_used};
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
-
-/// Package files on their way at the same time.
-const CONCURRENCY: usize = 8;
 
 /// A base that is ready for the sandbox: lay out `layer`, bind `mounts`, run `script` with `/bin/sh` as root of the image.
 #[derive(Clone, Debug)]
@@ -38,8 +35,8 @@ pub struct Mount {
 pub enum ProvideError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("{action} {path}: {cause}", path = path.display())]
-    Path { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error(transparent)]
+    Path(#[from] PathError),
     #[error(transparent)]
     Base(#[from] BaseError),
     #[error("the kept package file {path} is damaged; remove it", path = path.display())]
@@ -56,28 +53,15 @@ pub fn provide(
     observer: &dyn Observer,
 ) -> Result<DebianBase, ProvideError> {
     download(pin, blobs, fetch, observer)?;
-    let packages = stage(pin, blobs, work)?;
-    let path = work.join("base.tar");
-    let fault = |cause| ProvideError::Path { action: "cannot write", path: path.clone(), cause };
-    let file = File::create(&path).map_err(fault)?;
-    let mut writer = HashingWriter::new(BufWriter::with_capacity(1 << 20, file), Algorithm::Sha256);
+    let files = pin.packages.iter().map(|package| (blob(blobs, package), package.file_name()));
+    let packages = packages::stage(files, work)?;
     let open = |package: &PackagePin| -> io::Result<Box<dyn Read + Send>> {
         Ok(Box::new(BufReader::new(File::open(blob(blobs, package))?)))
     };
-    base::write(pin, open, &mut writer)?;
-    let (_, digest, length) = writer.finish();
-    Ok(DebianBase {
-        layer: LayerBlob {
-            digest: Some(digest.clone()),
-            diff_id: Some(digest),
-            file: path,
-            offset: 0,
-            length,
-            compression: Compression::None,
-        },
-        script: configure_script(pin),
-        mounts: vec![Mount { host: packages, target: PACKAGES_DIRECTORY }],
-    })
+    let layer =
+        write_layer(work.join("base.tar"), |writer| base::write(pin, open, writer).map_err(ProvideError::from))?;
+    let mounts = vec![Mount { host: packages, target: PACKAGES_DIRECTORY }];
+    Ok(DebianBase { layer, script: configure_script(pin), mounts })
 }
 
 fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
@@ -88,10 +72,7 @@ fn download(pin: &DebianPin, blobs: &Path, fetch: &dyn Fetch, observer: &dyn Obs
     let mut jobs = Vec::new();
     for package in &pin.packages {
         let destination = blob(blobs, package);
-        if let Some(folder) = destination.parent() {
-            let fault = |cause| ProvideError::Path { action: "cannot make", path: folder.to_path_buf(), cause };
-            std::fs::create_dir_all(folder).map_err(fault)?;
-        }
+        make_place(&destination)?;
         match File::open(&destination) {
             Ok(file) => check(package, &destination, file)?,
             Err(_) => jobs.push(Job {
@@ -108,9 +89,8 @@ fn download(pin: &DebianPin, blobs: &Path, fetch: &dyn Fetch, observer: &dyn Obs
 
 /// What lies there was verified when it came; disks and other programs may have changed it since.
 fn check(package: &PackagePin, path: &Path, file: File) -> Result<(), ProvideError> {
-    let fault = |cause| ProvideError::Path { action: "cannot read", path: path.to_path_buf(), cause };
     let mut reader = HashingReader::new(file, package.digest.algorithm());
-    io::copy(&mut reader, &mut io::sink()).map_err(fault)?;
+    io::copy(&mut reader, &mut io::sink()).map_err(PathError::at("cannot read", path))?;
     match reader.finish().0 == package.digest {
         true => {
             mark_used(path);
@@ -118,25 +98,4 @@ fn check(package: &PackagePin, path: &Path, file: File) -> Result<(), ProvideErr
         }
         false => Err(ProvideError::Damaged { path: path.to_path_buf() }),
     }
-}
-
-/// A folder with the package files under the names that the script uses: other names for the blobs, or copies.
-fn stage(pin: &DebianPin, blobs: &Path, work: &Path) -> Result<PathBuf, ProvideError> {
-    let folder = work.join("packages");
-    let fault = |action, path: &Path, cause| ProvideError::Path { action, path: path.to_path_buf(), cause };
-    std::fs::create_dir_all(&folder).map_err(|cause| fault("cannot make", &folder, cause))?;
-    for package in &pin.packages {
-        let (source, target) = (blob(blobs, package), folder.join(package.file_name()));
-        // Invariant: a copy must never be written through a name that an earlier run made of the blob itself.
-        match std::fs::remove_file(&target) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(fault("cannot remove", &target, cause));
-            }
-            _ => {}
-        }
-        if std::fs::hard_link(&source, &target).is_err() {
-            std::fs::copy(&source, &target).map_err(|cause| fault("cannot write", &target, cause))?;
-        }
-    }
-    Ok(folder)
 }

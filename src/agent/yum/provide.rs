@@ -1,7 +1,6 @@
 //! Brings what a pin names: the package files, verified, and the bootstrap root as one layer.
 
-use crate::archive::compress::Compression;
-use crate::digest::{Algorithm, HashingWriter};
+use crate::agent::packages::{self, CONCURRENCY, PathError, make_place, write_layer};
 use crate::event::Observer;
 use crate::fetch::FetchError;
 use crate::fetch::download::{Expected, Job, download_all};
@@ -16,14 +15,11 @@ use crate::rpm::script::{KEY_PREFIX, install_script};
 use crate::store::{LayerBlob, mark_used};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Package files on their way at the same time.
-const CONCURRENCY: usize = 8;
 
 /// A base that is ready for the sandbox: lay out `layer`, bind `packages` and an empty directory, run `script`.
 #[derive(Clone, Debug)]
@@ -39,8 +35,8 @@ pub struct RpmBase {
 pub enum ProvideError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("{action} {path}: {cause}", path = path.display())]
-    Path { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error(transparent)]
+    Path(#[from] PathError),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     #[error("the package {package} from the repository {repository} is refused: {cause}")]
@@ -65,37 +61,21 @@ pub fn provide(
     download(pin, blobs, fetch, observer)?;
     let keyring = keyring(pin)?;
     let signers = verify_all(pin, blobs, &keyring)?;
-    let packages = stage(pin, blobs, work)?;
+    // Those that are installed, under the names that rpm tells.
+    let installed = pin.packages.iter().filter(|package| package.reason.is_some());
+    let packages = packages::stage(installed.map(|package| (blob(blobs, package), package.file_name())), work)?;
     let signed = keyring.keys().filter(|key| signers.contains(&key.fingerprint().to_string()));
     for (number, key) in signed.enumerate() {
         let path = packages.join(format!("{KEY_PREFIX}{number}.asc"));
-        std::fs::write(&path, key.to_armor()).map_err(|cause| ProvideError::Path {
-            action: "cannot write",
-            path,
-            cause,
-        })?;
+        std::fs::write(&path, key.to_armor()).map_err(PathError::at("cannot write", &path))?;
     }
-    let path = work.join("bootstrap.tar");
-    let fault = |cause| ProvideError::Path { action: "cannot write", path: path.clone(), cause };
-    let file = File::create(&path).map_err(fault)?;
-    let mut writer = HashingWriter::new(BufWriter::with_capacity(1 << 20, file), Algorithm::Sha256);
     let open = |package: &PackagePin| -> io::Result<Box<dyn Read + Send>> {
         Ok(Box::new(BufReader::new(File::open(blob(blobs, package))?)))
     };
-    bootstrap::write(pin, open, &mut writer)?;
-    let (_, digest, length) = writer.finish();
-    Ok(RpmBase {
-        layer: LayerBlob {
-            digest: Some(digest.clone()),
-            diff_id: Some(digest),
-            file: path,
-            offset: 0,
-            length,
-            compression: Compression::None,
-        },
-        script: install_script(pin),
-        packages,
-    })
+    let layer = write_layer(work.join("bootstrap.tar"), |writer| {
+        bootstrap::write(pin, open, writer).map_err(ProvideError::from)
+    })?;
+    Ok(RpmBase { layer, script: install_script(pin), packages })
 }
 
 fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
@@ -106,10 +86,7 @@ fn download(pin: &RpmPin, blobs: &Path, fetch: &dyn Fetch, observer: &dyn Observ
     let mut jobs = Vec::new();
     for package in &pin.packages {
         let destination = blob(blobs, package);
-        if let Some(folder) = destination.parent() {
-            let fault = |cause| ProvideError::Path { action: "cannot make", path: folder.to_path_buf(), cause };
-            std::fs::create_dir_all(folder).map_err(fault)?;
-        }
+        make_place(&destination)?;
         if destination.exists() {
             mark_used(&destination);
             continue;
@@ -180,9 +157,8 @@ fn verify_one(
     path: &Path,
     judge: &mut Judge<'_>,
 ) -> Result<Vec<String>, ProvideError> {
-    let fault = |cause| ProvideError::Path { action: "cannot read", path: path.to_path_buf(), cause };
-    let mut file = File::open(path).map_err(fault)?;
-    let found = checksum(&mut file, &package.checksum).map_err(fault)?;
+    let mut file = File::open(path).map_err(PathError::at("cannot read", path))?;
+    let found = checksum(&mut file, &package.checksum).map_err(PathError::at("cannot read", path))?;
     if found != package.checksum {
         // What comes from a mirror is in place only when it is right, where the downloader knows the algorithm.
         return Err(match package.checksum.digest() {
@@ -214,25 +190,4 @@ fn checksum(file: &mut File, wanted: &Checksum) -> io::Result<Checksum> {
             count => hasher.update(&buffer[..count]),
         }
     }
-}
-
-/// A folder with the files of packages that are installed, under the names that rpm tells: other names for the blobs, or copies.
-fn stage(pin: &RpmPin, blobs: &Path, work: &Path) -> Result<PathBuf, ProvideError> {
-    let folder = work.join("packages");
-    let fault = |action, path: &Path, cause| ProvideError::Path { action, path: path.to_path_buf(), cause };
-    std::fs::create_dir_all(&folder).map_err(|cause| fault("cannot make", &folder, cause))?;
-    for package in pin.packages.iter().filter(|package| package.reason.is_some()) {
-        let (source, target) = (blob(blobs, package), folder.join(package.file_name()));
-        // Invariant: a copy must never be written through a name that an earlier run made of the blob itself.
-        match std::fs::remove_file(&target) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(fault("cannot remove", &target, cause));
-            }
-            _ => {}
-        }
-        if std::fs::hard_link(&source, &target).is_err() {
-            std::fs::copy(&source, &target).map_err(|cause| fault("cannot write", &target, cause))?;
-        }
-    }
-    Ok(folder)
 }

@@ -152,8 +152,7 @@ pub(super) fn nearest(pool: &Pool, name: &str) -> Vec<String> {
     if name.len() > 64 || name.starts_with('(') {
         return Vec::new();
     }
-    // Two letters that changed places are two changes.
-    let limit = if name.len() < 4 { 1 } else { (name.len() / 3).clamp(2, 3) };
+    let limit = (name.len() / 3).clamp(1, 3);
     let known: BTreeSet<&str> = (0..pool.packages().len()).map(|package| pool.name_of(package)).collect();
     let lower = name.to_lowercase();
     let mut near: Vec<(usize, &str)> = known
@@ -163,25 +162,10 @@ pub(super) fn nearest(pool: &Pool, name: &str) -> Vec<String> {
                 return Some((limit + known.len() - name.len(), known));
             }
             let is_close = known.len().abs_diff(name.len()) <= limit;
-            let distance = if is_close { distance(name.as_bytes(), known.as_bytes()) } else { usize::MAX };
+            let distance = if is_close { strsim::osa_distance(name, known) } else { usize::MAX };
             (distance <= limit).then_some((distance, known))
         })
         .collect();
     near.sort_unstable();
     near.into_iter().take(MAXIMUM_HINTS).map(|(_, known)| known.to_owned()).collect()
-}
-
-/// Levenshtein distance.
-fn distance(left: &[u8], right: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (at, byte) in left.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, other) in right.iter().enumerate() {
-            let changed = diagonal + usize::from(byte != other);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[right.len()]
 }

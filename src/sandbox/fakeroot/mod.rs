@@ -15,7 +15,7 @@ mod creation;
 mod credentials;
 mod filter;
 mod identity;
-mod notify;
+pub(super) mod notify;
 mod ownership;
 mod process;
 mod record;

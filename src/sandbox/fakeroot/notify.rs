@@ -128,6 +128,20 @@ pub fn send_descriptor(
     }
 }
 
+/// Whether adding a descriptor and answering is one step (Linux 5.14). No call waits, so the flag is judged before the call is looked for.
+pub fn sends_descriptors_at_once(listener: BorrowedFd<'_>) -> bool {
+    let raw = libc::seccomp_notif_addfd {
+        id: u64::MAX,
+        flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+        srcfd: 0,
+        newfd: 0,
+        newfd_flags: 0,
+    };
+    // SAFETY: the request reads one `seccomp_notif_addfd` from a place that is one.
+    let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD as _, &raw const raw) };
+    result < 0 && io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
+}
+
 /// Whether answers put their process on this CPU: cheapest for one busy process, ruinous for several.
 pub fn wake_in_place(listener: BorrowedFd<'_>, yes: bool) -> io::Result<()> {
     let flags: u64 = if yes { SYNC_WAKE_UP } else { 0 };
