@@ -33,19 +33,20 @@ fn solved(mirror: &Mirror, arguments: &[&str]) -> Vec<String> {
 fn solve_shows_what_would_be_installed_and_why() {
     let mirror = Mirror::good();
     assert_eq!(
-        solved(mirror, &["demo"]),
+        solved(&mirror, &["demo"]),
         ["demo user", "demo-doc weak", "filesystem dependency", "runtime dependency", "shell dependency"]
     );
-    assert!(!solved(mirror, &["--no-weak", "demo"]).contains(&"demo-doc weak".to_owned()));
-    assert_eq!(solved(mirror, &["old", "choosy"]).len(), 2);
-    let text = solve(mirror, &["choosy"]).text;
+    assert!(!solved(&mirror, &["--no-weak", "demo"]).contains(&"demo-doc weak".to_owned()));
+    assert_eq!(solved(&mirror, &["old", "choosy"]).len(), 2);
+    let text = solve(&mirror, &["choosy"]).text;
     assert!(text.contains("choosy-1-1.noarch") && text.contains("1 packages"), "{text}");
 }
 
 #[test]
 fn solve_says_why_there_is_no_solution() {
+    let mirror = Mirror::good();
     let error = |arguments: &[&str]| {
-        let outcome = solve(Mirror::good(), arguments);
+        let outcome = solve(&mirror, arguments);
         assert_eq!(outcome.code, Some(4), "{}", outcome.text);
         outcome.text
     };
@@ -134,9 +135,10 @@ fn each_spoiled_mirror_is_refused_by_its_own_words() {
     let path = other.path("other.gpg");
     fs::write(&path, key.armored()).unwrap();
     let place = Place::new();
-    let text = place.fail("x.sif", &definition(other, "choosy", "  true"), &["--keyring", path.to_str().unwrap()]).text;
+    let text =
+        place.fail("x.sif", &definition(&other, "choosy", "  true"), &["--keyring", path.to_str().unwrap()]).text;
     assert!(text.contains("not in the keyring"), "{text}");
-    let text = place.fail("x.sif", &definition(other, "choosy", "  true"), &[]).text;
+    let text = place.fail("x.sif", &definition(&other, "choosy", "  true"), &[]).text;
     assert!(text.contains("--keyring FILE"), "{text}");
 }
 
@@ -154,13 +156,13 @@ fn the_distributions_own_rpm_installs_the_base_and_each_user_gets_the_same_bytes
         let who = place.user().map_or("self".to_owned(), |user| user.name.clone());
         let key = mirror.key();
         let flags = ["--keyring", &key, "--reproducible"];
-        let text = place.build("x.sif", &definition(mirror, "demo rpm findutils", JUDGE), &flags);
+        let text = place.build("x.sif", &definition(&mirror, "demo rpm findutils", JUDGE), &flags);
         assert!(text.contains("Installing 9 packages"), "{who}: {text}");
         assert!(text.contains("gpg-pubkey-"), "{who}: {text}");
         images.push((who, fs::read(place.file("x.sif")).unwrap()));
         let again = place.build(
             "x.sif",
-            &definition(mirror, "demo rpm findutils", "  true"),
+            &definition(&mirror, "demo rpm findutils", "  true"),
             &[&["--force"], &flags[..]].concat(),
         );
         assert!(!again.contains("Installing"), "the same base is taken from the store: {again}");

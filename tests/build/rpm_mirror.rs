@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Arc, Mutex, Weak};
 use tempfile::TempDir;
 
 /// Programs of the distribution, by package.
@@ -29,18 +29,25 @@ pub struct Mirror {
     directory: TempDir,
 }
 
-/// Made once for all tests, which take [copies](Mirror::copy) to spoil.
-static GOOD: LazyLock<Mirror> = LazyLock::new(Mirror::make);
+/// Shared by the tests that run at one time, which take [copies](Mirror::copy) to spoil. Nobody drops what a static owns: its directory and
+/// agent would stay.
+static GOOD: Mutex<Weak<Mirror>> = Mutex::new(Weak::new());
 
 impl Mirror {
-    pub fn good() -> &'static Mirror {
-        &GOOD
+    pub fn good() -> Arc<Mirror> {
+        let mut shared = GOOD.lock().unwrap_or_else(|poison| poison.into_inner());
+        shared.upgrade().unwrap_or_else(|| {
+            let made = Arc::new(Mirror::make());
+            *shared = Arc::downgrade(&made);
+            made
+        })
     }
 
     /// One that may be changed.
     pub fn copy() -> Mirror {
         let directory = tempfile::tempdir().unwrap();
-        run("cp", &["-a", &format!("{}/.", GOOD.directory.path().display()), directory.path().to_str().unwrap()]);
+        let good = Mirror::good();
+        run("cp", &["-a", &format!("{}/.", good.directory.path().display()), directory.path().to_str().unwrap()]);
         open(directory.path());
         Mirror { directory }
     }
