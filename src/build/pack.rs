@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Largest file of `/.singularity.d` and of app metadata that is kept while an archive streams by, for the metadata that is written on top.
 const MAXIMUM_CAPTURE: u64 = 4 << 20;
+/// Of a file that is read to be written anew, beyond which only its beginning is read.
+const MAXIMUM_READ: u64 = crate::rpm::state::MAXIMUM as u64;
 
 /// A squashfs in the making: which bodies it has.
 pub struct Packing<'a, W: Write + Seek> {
@@ -236,7 +238,7 @@ pub fn read_in(
             if matches!(held.contents, Contents::Archive(..)) {
                 return captured(*layer, path);
             }
-            read_all(&mut held.open(path).ok()?, (*size).min(MAXIMUM_CAPTURE)).ok()
+            read_all(&mut held.open(path).ok()?, (*size).min(MAXIMUM_READ)).ok()
         }
     }
 }

@@ -333,9 +333,12 @@ impl Performer<'_> {
     fn settle(&self, filesystem: &mut Filesystem, epoch: i64) -> Result<(), BuildError> {
         let (layer, left_out) = skeleton::reproducible(&filesystem.tree, epoch, &|path| filesystem.read(path));
         for (path, why) in left_out {
-            let text = format!("{path} is left out: it would be another on every run");
+            let text = match why {
+                skeleton::Why::Unknown => format!("{path} is left out: it is not of the form that is known"),
+                _ => format!("{path} is left out: it would be another on every run"),
+            };
             self.engine.observer.observe(match why {
-                skeleton::Why::Key => Event::Warning(text),
+                skeleton::Why::Key | skeleton::Why::Unknown => Event::Warning(text),
                 _ => Event::Detail(text),
             });
         }

@@ -12,7 +12,7 @@ mod temporary;
 pub use atomic::AtomicFile;
 pub use behind::WriteBehind;
 pub use copy::{copy_file, copy_tree};
-pub use open::{open_beneath, open_body};
+pub use open::{open_beneath, open_body, write_beneath};
 pub use remove::remove_tree;
 pub use scan::{ScanOptions, scan};
 pub use temporary::{Registered, register, remove_registered};

@@ -141,3 +141,25 @@ fn a_made_up_path_is_left_out_of_a_cause() {
         "cannot create a file beside /absent/directory/x: No such file or directory (os error 2)"
     );
 }
+
+#[test]
+fn a_file_is_made_with_its_directories_and_nothing_is_followed_or_replaced() {
+    let place = directory();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let write = |path: &str| {
+        let root = fs::File::open(place.path()).unwrap();
+        super::write_beneath(root.as_fd(), &TreePath::parse(path).unwrap(), b"x", time)
+    };
+    let before = fs::metadata(place.path()).unwrap().modified().unwrap();
+    assert_eq!(write("a/b/c").unwrap(), ["a", "a/b"].map(|path| TreePath::parse(path).unwrap()));
+    assert_eq!(write("a/b/d").unwrap(), []);
+    for (path, mode) in [("a", 0o40755), ("a/b", 0o40755), ("a/b/c", 0o100644)] {
+        let metadata = fs::metadata(place.path().join(path)).unwrap();
+        assert_eq!((metadata.permissions().mode(), metadata.modified().unwrap()), (mode, time), "{path}");
+    }
+    assert_eq!(fs::metadata(place.path()).unwrap().modified().unwrap(), before);
+    std::os::unix::fs::symlink("/tmp", place.path().join("away")).unwrap();
+    for path in ["away/x", "a/b/c", "a/b/c/d", ""] {
+        assert!(write(path).is_err(), "{path}");
+    }
+}

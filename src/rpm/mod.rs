@@ -14,4 +14,5 @@ pub mod pin;
 pub mod pool;
 pub mod script;
 pub mod solve;
+pub mod state;
 pub mod version;

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// Number of the way in which packages are installed: another way is another base.
-const METHOD: u32 = 1;
+const METHOD: u32 = 2;
 
 /// A repository as it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

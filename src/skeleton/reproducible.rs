@@ -4,11 +4,12 @@
 //! Sources: reproducible-builds.org; the files of a Debian image that differed between builds; Python's PEP 552.
 
 use super::Read;
+use crate::rpm::state::{AUTO_INSTALLED, HISTORY, settle, settle_auto_installed};
 use crate::tree::{Change, Entry, InodeId, Layer, Metadata, Node, Tree, TreePath};
 use std::collections::BTreeMap;
 
 /// Files that are left out: path patterns, `*` for any part of a name, `**` for all that lies below.
-const LEFT_OUT: [(&str, Why); 41] = [
+const LEFT_OUT: [(&str, Why); 44] = [
     // Logs tell the time of each line.
     ("var/log/alternatives.log", Why::Log),
     ("var/log/apk.log", Why::Log),
@@ -21,6 +22,8 @@ const LEFT_OUT: [(&str, Why); 41] = [
     ("var/log/hawkey.log", Why::Log),
     ("var/log/pacman.log", Why::Log),
     ("var/log/yum.log", Why::Log),
+    ("var/log/zypp/history", Why::Log),
+    ("var/log/zypper.log", Why::Log),
     // Caches hold times and inode numbers of the build, and are made again when they are missing.
     ("var/cache/apt/*.bin", Why::Cache),
     ("var/cache/dnf/**", Why::Cache),
@@ -42,9 +45,12 @@ const LEFT_OUT: [(&str, Why); 41] = [
     ("root/.viminfo", Why::State),
     ("root/.wget-hsts", Why::State),
     ("usr/lib/sysimage/rpm/rpmdb.sqlite-shm", Why::State),
-    // dnf's history tells the times of its runs, and is begun anew; the packages themselves are rpm's records.
-    ("var/lib/dnf/history.sqlite", Why::State),
+    // What dnf did when; why packages are there is in other files.
+    ("usr/lib/sysimage/libdnf5/transaction_history.sqlite*", Why::State),
+    // What the log of dnf's history holds is in the history then.
     ("var/lib/dnf/history.sqlite-*", Why::State),
+    // In which week repositories were asked.
+    ("var/lib/dnf/repos/*/countme", Why::State),
     ("var/lib/rpm/__db.*", Why::State),
     ("var/lib/rpm/rpmdb.sqlite-shm", Why::State),
     ("var/lib/systemd/random-seed", Why::State),
@@ -74,6 +80,8 @@ pub enum Why {
     State,
     /// A secret, which a person may miss.
     Key,
+    /// It is not what programs write there, so that nobody knows what in it is another on every run.
+    Unknown,
 }
 
 /// The changes that make `tree` one that every run of the same scripts gives, and the paths left out, each with its reason.
@@ -81,6 +89,7 @@ pub enum Why {
 pub fn reproducible(tree: &Tree, epoch: i64, read: Read<'_>) -> (Layer, Vec<(TreePath, Why)>) {
     let mut changes = Changes { layer: Layer::default(), replaced: BTreeMap::new() };
     let mut left_out = Vec::new();
+    let whole = |path: &TreePath, size: u64| read(path).filter(|bytes| bytes.len() as u64 == size);
     for (path, id) in tree.walk() {
         let inode = tree.inode(id);
         if matches!(inode.node, Node::Directory(_)) {
@@ -97,9 +106,21 @@ pub fn reproducible(tree: &Tree, epoch: i64, read: Read<'_>) -> (Layer, Vec<(Tre
             if size > 0 {
                 changes.replace(path, id, &inode.metadata, Vec::new());
             }
+        } else if is(&[HISTORY]) {
+            let log = read(&log_of(&path)).unwrap_or_default();
+            match read(&path).map(|bytes| settle(bytes, &log, epoch)) {
+                Some(Ok(bytes)) => changes.replace(path, id, &inode.metadata, bytes),
+                _ => {
+                    changes.layer.entries.push(Entry { path: path.clone(), change: Change::Whiteout });
+                    left_out.push((path, Why::Unknown));
+                }
+            }
+        } else if is(&[AUTO_INSTALLED]) {
+            if let Some(text) = whole(&path, size).and_then(|bytes| String::from_utf8(bytes).ok()) {
+                changes.replace(path, id, &inode.metadata, settle_auto_installed(&text).into_bytes());
+            }
         } else if is(&PASSWORDS) {
-            let whole = read(&path).filter(|bytes| bytes.len() as u64 == size);
-            if let Some(text) = whole.and_then(|bytes| with_days(&bytes, epoch / SECONDS_OF_A_DAY)) {
+            if let Some(text) = whole(&path, size).and_then(|bytes| with_days(&bytes, epoch / SECONDS_OF_A_DAY)) {
                 changes.replace(path, id, &inode.metadata, text);
             }
         } else if path.as_bytes().ends_with(b".pyc")
@@ -132,6 +153,11 @@ impl Changes {
             }
         }
     }
+}
+
+/// Of an SQLite database.
+fn log_of(path: &TreePath) -> TreePath {
+    TreePath::parse([path.as_bytes(), b"-wal"].concat()).expect("a name of some more bytes")
 }
 
 /// The third field of `/etc/shadow`, no later than `latest` days after 1970; `None` when nothing changes.
@@ -196,7 +222,7 @@ mod tests {
         tree
     }
 
-    fn settle(tree: &mut Tree) -> Vec<(String, Why)> {
+    fn settle_tree(tree: &mut Tree) -> Vec<(String, Why)> {
         let read = |path: &TreePath| content(tree, path);
         let (layer, left_out) = reproducible(tree, EPOCH, &read);
         tree.apply(&layer, 1).unwrap();
@@ -226,7 +252,7 @@ mod tests {
             ("etc/ssh/ssh_host_rsa_key", b"1"),
             ("etc/ssh/ssh_config", b"1"),
         ]);
-        let left_out = settle(&mut tree);
+        let left_out = settle_tree(&mut tree);
         assert_eq!(left_out.len(), 5, "{left_out:?}");
         for path in ["var/log/own.log", "var/lib/dpkg/status", "etc/ssh/ssh_config"] {
             assert!(text(&tree, path).is_some(), "{path}");
@@ -242,7 +268,7 @@ mod tests {
             ("etc/shadow", b"root:*:20000:0:99999:7:::\nold:!:10:0:99999:7:::\nodd:x:99999999\n"),
             ("etc/machine-id", b"0123\n"),
         ]);
-        assert_eq!(settle(&mut tree), []);
+        assert_eq!(settle_tree(&mut tree), []);
         let shadow = "root:*:19675:0:99999:7:::\nold:!:10:0:99999:7:::\nodd:x:99999999\n";
         assert_eq!(text(&tree, "etc/shadow").as_deref(), Some(shadow));
         assert_eq!(text(&tree, "etc/machine-id").as_deref(), Some(""));
@@ -261,10 +287,22 @@ mod tests {
         let late = EPOCH as u32 + 9;
         let (timed, hashed, early) = (pyc(0, late), pyc(1, late), pyc(0, 77));
         let mut tree = tree(&[("a/t.pyc", &timed), ("a/h.pyc", &hashed), ("a/e.pyc", &early), ("a/x.pyc", b"short")]);
-        settle(&mut tree);
+        settle_tree(&mut tree);
         let found = |path: &str| content(&tree, &TreePath::parse(path).unwrap()).unwrap();
         assert_eq!(found("a/t.pyc"), pyc(0, EPOCH as u32));
         assert_eq!((found("a/h.pyc"), found("a/e.pyc"), found("a/x.pyc")), (hashed, early, b"short".to_vec()));
+    }
+
+    #[test]
+    fn dnfs_history_is_settled_and_what_is_none_is_left_out() {
+        let history = crate::rpm::state::first(&crate::rpm::pin::tests::sample(), "");
+        let mut tree =
+            tree(&[(HISTORY, &history), ("var/lib/dnf/history.sqlite-wal", b"cut off"), (AUTO_INSTALLED, b"#x\nb\na")]);
+        assert_eq!(settle_tree(&mut tree), [("/var/lib/dnf/history.sqlite-wal".to_owned(), Why::State)]);
+        assert!(content(&tree, &TreePath::parse(HISTORY).unwrap()).unwrap() == history);
+        assert_eq!(text(&tree, AUTO_INSTALLED).as_deref(), Some("# AutoInstalled\na\nb\n"));
+        let mut tree = self::tree(&[(HISTORY, b"SQLite format 3\0")]);
+        assert_eq!(settle_tree(&mut tree), [(format!("/{HISTORY}"), Why::Unknown)]);
     }
 
     #[test]
@@ -274,7 +312,7 @@ mod tests {
         let change = Change::Link(TreePath::parse("etc/machine-id").unwrap());
         layer.entries.push(Entry { path: TreePath::parse("var/lib/dbus/machine-id").unwrap(), change });
         tree.apply(&layer, 1).unwrap();
-        settle(&mut tree);
+        settle_tree(&mut tree);
         let id = |path: &str| tree.get(&TreePath::parse(path).unwrap());
         assert_eq!(id("etc/machine-id"), id("var/lib/dbus/machine-id"));
         assert_eq!(text(&tree, "var/lib/dbus/machine-id").as_deref(), Some(""));

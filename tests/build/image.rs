@@ -63,11 +63,15 @@ impl RootFilesystem {
         }
     }
 
-    pub fn text(&self, path: &str) -> String {
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
         let id = self.find(path).unwrap_or_else(|| panic!("{path} is not in the image"));
-        let mut text = String::new();
-        self.0.body(id).unwrap().read_to_string(&mut text).unwrap();
-        text
+        let mut bytes = Vec::new();
+        self.0.body(id).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    pub fn text(&self, path: &str) -> String {
+        String::from_utf8(self.bytes(path)).unwrap()
     }
 }
 

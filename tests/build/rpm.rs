@@ -1,5 +1,6 @@
 //! `Bootstrap: dnf` and `solve`, from a small mirror that is made here, good and spoiled.
 
+use super::image::open;
 use super::place::{Outcome, Place, RANGE_USER, SINGLE_USER};
 use super::rpm_mirror::Mirror;
 use serde_json::Value;
@@ -171,6 +172,25 @@ fn the_distributions_own_rpm_installs_the_base_and_each_user_gets_the_same_bytes
     for (who, bytes) in rest {
         assert!(*bytes == first.1, "{who} and {} have different images", first.0);
     }
+}
+
+#[test]
+fn dnf_knows_what_was_asked_for_and_what_came_for_others() {
+    let mirror = Mirror::good();
+    let (place, key) = (Place::new(), mirror.key());
+    place.build("x.sif", &definition(&mirror, "demo dnf", "  true"), &["--keyring", &key]);
+    place.write("history.sqlite", open(&place.file("x.sif")).bytes("var/lib/dnf/history.sqlite"));
+    let history = rusqlite::Connection::open(place.file("history.sqlite")).unwrap();
+    let query =
+        "SELECT name || ' ' || reason FROM rpm NATURAL JOIN trans_item WHERE state = 1 AND action = 1 ORDER BY 1";
+    let mut statement = history.prepare(query).unwrap();
+    let found: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(
+        found,
+        ["coreutils 2", "demo 2", "demo-doc 1", "dnf 2", "filesystem 1", "runtime 1", "shell 1", "test-release 2"]
+    );
+    let cookie = "SELECT length(rpmdb_version_end) FROM trans";
+    assert_eq!(history.query_row(cookie, [], |row| row.get::<_, i64>(0)), Ok(64), "rpm's database was read");
 }
 
 #[test]

@@ -218,6 +218,7 @@ fn packages() -> Vec<(&'static str, String)> {
         %pre\ncat /etc/redhat-release >/usr/demo-pre 2>/dev/null || echo early >/usr/demo-pre\n\
         %post -p <lua>\nlocal f = io.open(\"/usr/demo-lua\", \"w\"); f:write(\"lua\\n\"); f:close()\n\
         %files\n%dir /usr/share/demo\n/usr/share/demo/data\n/usr/share/demo/again\n%attr(2755,root,mail) /usr/share/demo/tool\n";
+    let dnf = "Requires: demo-doc\n%description\nx\n%install\ninstall -D /bin/true %{buildroot}/usr/bin/dnf-3\n%files\n/usr/bin/dnf-3\n";
     let plain = |text: &str| format!("BuildArch: noarch\n{text}%description\nx\n%files\n");
     vec![
         ("filesystem", filesystem.to_owned()),
@@ -229,6 +230,7 @@ fn packages() -> Vec<(&'static str, String)> {
         ("test-release", release.to_owned()),
         ("demo", demo.to_owned()),
         ("demo-doc", plain("")),
+        ("dnf", dnf.to_owned()),
         ("old", plain("")),
         ("new", plain("Version: 2\nRelease: 1\nObsoletes: old < 2\n")),
         ("choosy", plain("Requires: (demo-doc if demo)\nConflicts: old\n")),

@@ -6,14 +6,23 @@ use crate::archive::layer::Dialect;
 use crate::build::BuildError;
 use crate::build::filesystem::Filesystem;
 use crate::build::script::{self, Job, Subject};
+use crate::disk;
 use crate::plan::{IdMode, Step};
 use crate::rpm::pin::RpmPin;
 use crate::rpm::script::{DEVICES, FINAL_DIRECTORY, PACKAGES_DIRECTORY};
+use crate::rpm::state;
 use crate::sandbox::Bind;
 use crate::store::{Contents, Held};
-use crate::tree::{Change, Entry, Layer, PathError, TreePath};
+use crate::tree::{Body, Change, Entry, Kind, Layer, Metadata, PathError, TreePath};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
+/// Where rpm keeps its database.
+const DATABASES: [&str; 2] = ["usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/rpm/rpmdb.sqlite"];
 /// Where the script lies while it runs.
 const INSTALL: &str = "/.sifbuild-install";
 
@@ -52,8 +61,38 @@ impl Performer<'_> {
         let made = script::run(job, &mut bootstrap, &self.place, self.engine, self.options)?;
         let (held, upper) = made.expect("the root can be written");
         let root = upper.join(FINAL_DIRECTORY.trim_start_matches('/'));
-        let layer = below(held.layer, FINAL_DIRECTORY).map_err(|cause| fault(cause.to_string()))?;
+        let mut layer = below(held.layer, FINAL_DIRECTORY).map_err(|cause| fault(cause.to_string()))?;
+        self.tell_package_managers(&pin, &root, &mut layer).map_err(|cause| fault(cause.to_string()))?;
         self.remember(step, Held { layer, contents: Contents::Directory(root.clone()) }, &root, None)
+    }
+}
+
+impl Performer<'_> {
+    /// Adds what the root's package managers know of it.
+    fn tell_package_managers(&self, pin: &RpmPin, root: &Path, layer: &mut Layer) -> std::io::Result<()> {
+        let there: BTreeSet<TreePath> = layer.entries.iter().map(|entry| entry.path.clone()).collect();
+        let is_there = |path: &str| TreePath::parse(path).is_ok_and(|path| there.contains(&path));
+        let directory = File::open(root)?;
+        // Databases of another kind have no name for their state, and dnf says then that rpm was used without it.
+        let cookie = DATABASES.iter().find_map(|path| {
+            let file = disk::open_body(directory.as_fd(), &TreePath::parse(path).ok()?).ok()?;
+            let mut bytes = Vec::new();
+            file.take(state::MAXIMUM as u64 + 1).read_to_end(&mut bytes).ok()?;
+            state::cookie(bytes).ok()
+        });
+        let date = UNIX_EPOCH + Duration::from_secs(pin.date.max(0).unsigned_abs());
+        for (name, bytes) in state::files(pin, is_there, &cookie.unwrap_or_default()) {
+            let path = TreePath::parse(&name).expect("a constant path");
+            let size = bytes.len() as u64;
+            match disk::write_beneath(directory.as_fd(), &path, &bytes, date) {
+                Ok(made) => {
+                    made.into_iter().for_each(|path| layer.put(path, Metadata::new(0o755, pin.date), Kind::Directory));
+                    layer.put(path, Metadata::new(0o644, pin.date), Kind::File { size, body: Body::Stored });
+                }
+                Err(cause) => self.warn(vec![format!("{name} cannot be written into the root: {cause}")]),
+            }
+        }
+        Ok(())
     }
 }
 

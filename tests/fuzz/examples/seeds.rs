@@ -7,6 +7,8 @@ use sifbuild::archive::tar::{Header, Kind, Writer as TarWriter};
 use sifbuild::digest::Digest;
 use sifbuild::luks::Kdf;
 use sifbuild::luks::writer::Container;
+use sifbuild::rpm::pin::RpmPin;
+use sifbuild::rpm::state::first;
 use sifbuild::sif::format::{DataType, FileSystem, PartitionType};
 use sifbuild::sif::writer::{ObjectOptions, Writer as SifWriter, WriterOptions};
 use sifbuild::squashfs::{Compression, Options, Writer as SquashfsWriter};
@@ -35,10 +37,27 @@ fn main() {
         &[cpio("070701", "a", b"body"), cpio("070702", "b", b""), cpio("070701", "TRAILER!!!", b"")].concat(),
     );
     write("luks", "headers", &luks());
+    write("rpm_history", "base", &[&[0; 4][..], &history()].concat());
     let (layout, saved) = images();
     write("oci_archive", "layout", &[b"\0", &layout[..]].concat());
     write("oci_archive", "layout-latest", &[b"\x02", &layout[..]].concat());
     write("oci_archive", "docker-save", &[b"\x01", &saved[..]].concat());
+}
+
+/// Of a base of one package.
+fn history() -> Vec<u8> {
+    let checksum = format!("sha256:{}", Digest::of(b"").hex());
+    let lines = [
+        "agent dnf",
+        "os-version 9",
+        "architecture x86_64",
+        "date 1700000000",
+        "signatures checked",
+        "keys ",
+        &format!("repository base {} - http://a.test/", Digest::of(b"")),
+        &format!("package bash 1:2-3 x86_64 user - base {checksum} 1 1 bash.rpm"),
+    ];
+    first(&RpmPin::parse(&lines.map(str::to_owned)).expect("a pin"), "c0")
 }
 
 /// The two headers; the target puts zeros behind them.

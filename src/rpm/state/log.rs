@@ -1,0 +1,98 @@
+//! SQLite's write-ahead log, laid over its database: programs that end without closing leave their work there.
+//!
+//! Spec: "Database File Format", section 4, of sqlite.org. As SQLite does, it is believed up to the last transaction that is whole.
+
+/// Bytes before the first frame, and before the page of each frame.
+const HEAD: usize = 32;
+const FRAME: usize = 24;
+/// The versions in a database's head that say whether it has a log.
+const VERSIONS: std::ops::Range<usize> = 18..20;
+
+/// The database with what the log holds, marked as one without a log. `None` where it would be longer than `most` bytes.
+pub fn lay_over(mut database: Vec<u8>, log: &[u8], most: usize) -> Option<Vec<u8>> {
+    let mut pending = Vec::new();
+    for frame in Log::open(log).into_iter().flatten() {
+        let size = frame.page.len();
+        pending.push((frame.number, frame.page));
+        if frame.pages == 0 {
+            continue;
+        }
+        let length = frame.pages.checked_mul(size).filter(|length| *length <= most)?;
+        database.resize(length, 0);
+        for (number, page) in pending.drain(..) {
+            // A page beyond the end was cut off later in the same transaction.
+            let place =
+                (number.wrapping_sub(1)).checked_mul(size).and_then(|at| database.get_mut(at..)?.get_mut(..size));
+            if let Some(place) = place {
+                place.copy_from_slice(page);
+            }
+        }
+    }
+    if let Some(versions) = database.get_mut(VERSIONS) {
+        versions.fill(1);
+    }
+    Some(database)
+}
+
+/// The frames that are whole.
+struct Log<'a> {
+    rest: &'a [u8],
+    page_size: usize,
+    word: fn([u8; 4]) -> u32,
+    salts: &'a [u8],
+    sums: (u32, u32),
+}
+
+/// One page, and of a transaction's last one the number of pages that the database has then; otherwise 0.
+struct Frame<'a> {
+    number: usize,
+    pages: usize,
+    page: &'a [u8],
+}
+
+impl<'a> Log<'a> {
+    fn open(bytes: &'a [u8]) -> Option<Log<'a>> {
+        let (head, rest) = bytes.split_at_checked(HEAD)?;
+        let word = match big(head, 0) {
+            0x377f_0682 => u32::from_le_bytes as fn([u8; 4]) -> u32,
+            0x377f_0683 => u32::from_be_bytes,
+            _ => return None,
+        };
+        let page_size = big(head, 8) as usize;
+        let mut log = Log { rest, page_size, word, salts: &head[16..24], sums: (0, 0) };
+        log.add(&head[..24]);
+        (page_size.is_power_of_two() && (512..=65_536).contains(&page_size) && log.fits(&head[24..])).then_some(log)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for pair in bytes.chunks_exact(8) {
+            let (first, second) = pair.split_at(4);
+            let word = |bytes: &[u8]| (self.word)(bytes.try_into().expect("four bytes"));
+            self.sums.0 = self.sums.0.wrapping_add(word(first)).wrapping_add(self.sums.1);
+            self.sums.1 = self.sums.1.wrapping_add(word(second)).wrapping_add(self.sums.0);
+        }
+    }
+
+    fn fits(&self, found: &[u8]) -> bool {
+        self.sums == (big(found, 0), big(found, 4))
+    }
+}
+
+impl<'a> Iterator for Log<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        let (head, rest) = self.rest.split_at_checked(FRAME)?;
+        let (page, rest) = rest.split_at_checked(self.page_size)?;
+        self.rest = rest;
+        self.add(&head[..8]);
+        self.add(page);
+        let is_whole = &head[8..16] == self.salts && self.fits(&head[16..]);
+        is_whole.then(|| Frame { number: big(head, 0) as usize, pages: big(head, 4) as usize, page })
+    }
+}
+
+/// The four bytes at `at`, which are there.
+fn big(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
