@@ -12,6 +12,7 @@ pub use difference::{Difference, difference};
 use crate::arch::Arch;
 use crate::definition::Bootstrap;
 use crate::digest::{Digest, DigestError};
+use crate::rpm::pin::UNCHECKED;
 use std::collections::BTreeMap;
 
 /// Stages accepted when text is read.
@@ -229,6 +230,25 @@ impl BasePin {
             BasePin::Debian { .. } => "debian",
             BasePin::Rpm { .. } => "rpm",
         }
+    }
+
+    /// Name, version and architecture of each package.
+    pub fn packages(&self) -> Vec<(&str, &str, &str)> {
+        let (BasePin::Debian { lines } | BasePin::Rpm { lines }) = self else { return Vec::new() };
+        // Debian's lines begin with the number of the batch.
+        let skipped = usize::from(matches!(self, BasePin::Debian { .. }));
+        let words = lines.iter().filter_map(|line| line.strip_prefix("package "));
+        words
+            .filter_map(|line| {
+                let mut words = line.split(' ').skip(skipped);
+                Some((words.next()?, words.next()?, words.next()?))
+            })
+            .collect()
+    }
+
+    /// Whether packages were taken without their signatures being checked.
+    pub fn is_unchecked(&self) -> bool {
+        matches!(self, BasePin::Rpm { lines } if lines.iter().any(|line| line == UNCHECKED))
     }
 
     /// Everything, as names and values.

@@ -47,6 +47,8 @@ pub struct Finishing<'a> {
     pub stage: &'a Stage,
     /// Registry reference and manifest.
     pub base: Option<(String, Digest)>,
+    /// Packages were taken without their signatures being checked, also those of other stages.
+    pub unchecked: bool,
     pub options: &'a Options,
 }
 
@@ -64,6 +66,7 @@ impl Finishing<'_> {
             variant: self.options.variant.as_deref(),
             version: env!("CARGO_PKG_VERSION"),
             base: self.base.clone().map(|(name, digest)| BaseImage { name, digest }),
+            unchecked: self.unchecked,
             force: self.options.force,
         };
         definition_metadata(self.stage, tree, &inputs, read)

@@ -352,7 +352,14 @@ impl Performer<'_> {
             }
             _ => None,
         });
-        Finishing { definition: self.definition, stage: &self.plan.stages[stage], base, options: self.options }
+        let is_unchecked = |step: &Step| matches!(&step.action, Action::Base { pin } if pin.is_unchecked());
+        Finishing {
+            definition: self.definition,
+            stage: &self.plan.stages[stage],
+            base,
+            unchecked: self.plan.steps.iter().any(is_unchecked),
+            options: self.options,
+        }
     }
 
     fn info(&self, text: String) {

@@ -54,19 +54,8 @@ fn parts(pins: &Pins) -> BTreeMap<String, BTreeSet<String>> {
     };
     for (number, stage) in pins.stages.iter().enumerate() {
         match &stage.base {
-            BasePin::Debian { lines } | BasePin::Rpm { lines } => {
-                let packages = lines.iter().filter_map(|line| line.strip_prefix("package "));
-                for line in packages {
-                    let words: Vec<&str> = line.split(' ').collect();
-                    // Debian's lines begin with the number of the batch.
-                    let words = match (&stage.base, &words[..]) {
-                        (BasePin::Debian { .. }, [_, rest @ ..]) => rest,
-                        (_, all) => all,
-                    };
-                    if let [name, version, arch, ..] = words {
-                        add(format!("{name}.{arch}"), version);
-                    }
-                }
+            base @ (BasePin::Debian { .. } | BasePin::Rpm { .. }) => {
+                base.packages().into_iter().for_each(|(name, version, arch)| add(format!("{name}.{arch}"), version));
             }
             base => {
                 for (name, value) in base.identity() {

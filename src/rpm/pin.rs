@@ -9,6 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 
 /// Number of the way in which packages are installed: another way is another base.
 const METHOD: u32 = 2;
+/// The line of a base whose signatures were not checked.
+pub const UNCHECKED: &str = "signatures unchecked";
 
 /// A repository as it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ impl RpmPin {
             format!("os-version {}", self.os_version),
             format!("architecture {}", self.architecture),
             format!("date {}", self.date),
-            format!("signatures {}", if self.checked { "checked" } else { "unchecked" }),
+            if self.checked { "signatures checked".to_owned() } else { UNCHECKED.to_owned() },
             format!("keys {}", STANDARD.encode(&self.keys)),
         ];
         lines.extend(self.repositories.iter().map(|one| {

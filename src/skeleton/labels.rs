@@ -51,6 +51,9 @@ pub(super) fn parse_label_lines(bytes: &[u8]) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Names the flags by which checks of the bases were turned off.
+const UNCHECKED_LABEL: &str = "org.sifbuild.unchecked";
+
 /// What the build says of itself.
 pub(super) fn build_labels(stage: &Stage, inputs: &MetadataInputs<'_>) -> Vec<(String, String)> {
     let mut labels = vec![
@@ -63,6 +66,9 @@ pub(super) fn build_labels(stage: &Stage, inputs: &MetadataInputs<'_>) -> Vec<(S
     ];
     if let Some(variant) = inputs.variant {
         labels.push(("org.opencontainers.image.variant".to_owned(), variant.to_owned()));
+    }
+    if inputs.unchecked {
+        labels.push((UNCHECKED_LABEL.to_owned(), "--no-check-signatures".to_owned()));
     }
     if stage.help.is_some() {
         for key in ["org.label-schema.usage", "org.label-schema.usage.apptainer.runscript.help"] {

@@ -22,6 +22,8 @@ pub struct MetadataInputs<'a> {
     pub version: &'a str,
     /// The registry image that the stage began with.
     pub base: Option<BaseImage>,
+    /// Packages of a base were taken without their signatures being checked.
+    pub unchecked: bool,
     /// `--force`: labels and help of the definition win over those of the base image.
     pub force: bool,
     /// Seconds since the epoch, for the files written.

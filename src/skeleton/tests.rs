@@ -36,6 +36,7 @@ fn inputs() -> MetadataInputs<'static> {
         variant: None,
         version: "1.2.3",
         base: None,
+        unchecked: false,
         force: false,
         mtime: 7,
     }
