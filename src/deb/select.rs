@@ -31,6 +31,8 @@ pub struct Choice<'a> {
     pub codename: &'a str,
     /// `Include`, one name each.
     pub include: &'a [String],
+    /// Names, versions and architectures of packages that are preferred to newer ones.
+    pub kept: &'a BTreeSet<(String, String, String)>,
     /// Whether the mirror is spoken to with TLS; then the image needs certificates for its own apt.
     pub https: bool,
 }
@@ -56,7 +58,7 @@ fn hint(nearest: &[String]) -> String {
 
 /// Solves for the whole base and puts its packages into the order in which they are unpacked.
 pub fn select(packages: &[Package<'_>], choice: &Choice<'_>) -> Result<Vec<PackagePin>, SelectError> {
-    let archive = Archive::new(packages, choice.architecture)?;
+    let archive = Archive::new(packages, choice)?;
     let (core, more) = wanted_names(&archive, choice)?;
     let wants: Vec<Requirement> =
         core.iter().chain(&more).map(|name| archive.requirement(&[Relation::named(name)])).collect();
@@ -139,7 +141,7 @@ fn wanted_names(archive: &Archive<'_>, choice: &Choice<'_>) -> Result<(Vec<Strin
 struct Archive<'a> {
     packages: &'a [Package<'a>],
     architecture: &'a str,
-    /// Highest version first.
+    /// Those that are kept, then the highest version first.
     by_name: HashMap<&'a str, Vec<Candidate>>,
     /// Virtual names: who provides them, in which version.
     providers: HashMap<String, Vec<(Candidate, Option<String>)>>,
@@ -152,7 +154,8 @@ fn distinct(candidates: impl Iterator<Item = Candidate>) -> Vec<Candidate> {
 }
 
 impl<'a> Archive<'a> {
-    fn new(packages: &'a [Package<'a>], architecture: &'a str) -> Result<Archive<'a>, SelectError> {
+    fn new(packages: &'a [Package<'a>], choice: &Choice<'a>) -> Result<Archive<'a>, SelectError> {
+        let architecture = choice.architecture;
         let mut archive = Archive { packages, architecture, by_name: HashMap::new(), providers: HashMap::new() };
         for (at, package) in packages.iter().enumerate() {
             // Compat: `usrmerge` would convert a system that is made merged; debootstrap strikes it out likewise.
@@ -169,7 +172,14 @@ impl<'a> Archive<'a> {
             }
         }
         for found in archive.by_name.values_mut() {
-            found.sort_by(|left, right| compare(packages[*right].version, packages[*left].version));
+            let is_newer = |at: &usize| {
+                let Package { name, version, architecture, .. } = packages[*at];
+                !choice.kept.contains(&(name.to_owned(), version.to_owned(), architecture.to_owned()))
+            };
+            found.sort_by(|left, right| {
+                let newest = compare(packages[*right].version, packages[*left].version);
+                is_newer(left).cmp(&is_newer(right)).then(newest)
+            });
         }
         for found in archive.providers.values_mut() {
             found.sort_by_key(|(at, _)| (rank(packages[*at].priority), packages[*at].name, *at));

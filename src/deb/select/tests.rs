@@ -20,11 +20,15 @@ fn archive(lines: &[&str]) -> String {
         .collect()
 }
 
+fn choice<'a>(variant: Variant, include: &'a [String], kept: &'a BTreeSet<(String, String, String)>) -> Choice<'a> {
+    Choice { variant, architecture: "amd64", codename: "bookworm", include, https: false, kept }
+}
+
 fn chosen(text: &str, include: &[&str], variant: Variant) -> Result<Vec<(String, u32)>, SelectError> {
     let packages = index::parse(text).unwrap();
     let include: Vec<String> = include.iter().map(|name| (*name).to_owned()).collect();
-    let choice = Choice { variant, architecture: "amd64", codename: "bookworm", include: &include, https: false };
-    Ok(select(&packages, &choice)?
+    let none = Default::default();
+    Ok(select(&packages, &choice(variant, &include, &none))?
         .into_iter()
         .map(|pin| (format!("{} {}", pin.name, pin.version), pin.batch))
         .collect())
@@ -139,7 +143,8 @@ fn a_name_that_very_many_packages_provide_is_no_trouble() {
     let lines: Vec<&str> = providers.iter().map(String::as_str).chain(["needy 1; Depends: x, x | p7"]).collect();
     let text = base_and(&lines);
     let packages = index::parse(&text).unwrap();
-    let archive = Archive::new(&packages, "amd64").unwrap();
+    let none = Default::default();
+    let archive = Archive::new(&packages, &choice(Variant::Minbase, &[], &none)).unwrap();
     let found = archive.candidates(&Relation::named("x"));
     assert_eq!(found.len(), MAXIMUM_CANDIDATES);
     assert!(names(&text, &["needy"]).contains(&"p0 1".to_owned()));

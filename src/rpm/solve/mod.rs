@@ -23,6 +23,7 @@ pub use request::{Group, Missing, RequestError, Wish, find, select};
 pub use verify::{Fault, verify};
 
 use super::pool::{PackageId, Pool};
+use std::collections::BTreeSet;
 
 /// What is wished for.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Request {
     pub wishes: Vec<Wish>,
     /// Leave out what is only recommended.
     pub no_weak: bool,
+    /// Chosen before any other that would do, whatever is newer.
+    pub favoured: BTreeSet<PackageId>,
 }
 
 /// Why a package is installed.

@@ -12,7 +12,7 @@ use crate::rpm::pool::architecture::Score;
 use crate::rpm::pool::{Dependency, Name, PackageId, Relation, Rich};
 use crate::rpm::version::{Match, compare, compare_open};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the installed packages recommend and suggest, as far as they were looked at.
 pub(super) struct Preferences {
@@ -48,6 +48,9 @@ impl Search<'_> {
     /// Leaves the preferred packages of a list that has at least one; `reorder` also puts the most preferred first.
     pub fn prefer(&mut self, packages: &mut Vec<PackageId>, reorder: bool) {
         self.keep_best(packages);
+        if packages.iter().any(|package| self.favoured.contains(package)) {
+            packages.retain(|package| self.favoured.contains(package));
+        }
         if packages.len() < 2 {
             return;
         }
@@ -62,9 +65,12 @@ impl Search<'_> {
         }
     }
 
-    /// The best repository, architecture and version of each name.
+    /// The best repository, architecture and version of each name; those that are favoured in place of others of their names.
     pub fn keep_best(&self, packages: &mut Vec<PackageId>) {
         let pool = self.pool;
+        let favoured = packages.iter().filter(|package| self.favoured.contains(package));
+        let names: BTreeSet<Name> = favoured.map(|package| pool.packages()[*package].name).collect();
+        packages.retain(|package| self.favoured.contains(package) || !names.contains(&pool.packages()[*package].name));
         if packages.len() > 1 {
             let priority = |package: &PackageId| pool.repository_of(*package).priority;
             let best = packages.iter().map(priority).min();

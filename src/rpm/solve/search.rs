@@ -6,6 +6,7 @@ use super::rules::{self, Literal, Rule};
 use super::{Reason, Request, Solution, SolveError, Wish};
 use crate::rpm::pool::providers::Providers;
 use crate::rpm::pool::{PackageId, Pool};
+use std::collections::BTreeSet;
 
 /// Conflicts after which the search is given up; real requests meet a few dozen.
 const MAXIMUM_CONFLICTS: usize = 100_000;
@@ -61,6 +62,7 @@ pub(super) struct Search<'a> {
     pub steps: Vec<Step>,
     pub branches: Vec<Branch>,
     pub preferences: Preferences,
+    pub favoured: &'a BTreeSet<PackageId>,
     pub conflicts: usize,
 }
 
@@ -83,6 +85,7 @@ pub(super) fn run(pool: &Pool, request: &Request) -> Result<Solution, SolveError
         steps: vec![Step::Start; 2],
         branches: Vec::new(),
         preferences: Preferences::new(packages),
+        favoured: &request.favoured,
         conflicts: 0,
     };
     match search.run(!request.no_weak) {

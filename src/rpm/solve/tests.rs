@@ -11,7 +11,8 @@ fn install_with(universe: &str, wanted: &[&str], no_weak: bool) -> Result<Vec<St
     let mut pool = pool(universe);
     let texts: Vec<String> = wanted.iter().map(|text| text.to_string()).collect();
     let wishes = select(&mut pool, &[], &texts).map_err(|error| error.to_string())?;
-    let solution = solve(&pool, &Request { wishes, no_weak }).map_err(|error| error.to_string())?;
+    let solution =
+        solve(&pool, &Request { wishes, no_weak, ..Request::default() }).map_err(|error| error.to_string())?;
     Ok(solution
         .install
         .into_iter()
@@ -120,7 +121,7 @@ fn groups_bring_their_packages_and_those_of_their_parts() {
     };
     let groups = [group("core", &["a", "unknown"], &[]), group("all", &["c"], &["core", "all"])];
     let wishes = select(&mut pool, &groups, &["@The all".into()]).unwrap();
-    let solution = solve(&pool, &Request { wishes, no_weak: false }).unwrap();
+    let solution = solve(&pool, &Request { wishes, no_weak: false, ..Request::default() }).unwrap();
     let found: Vec<String> = solution
         .install
         .iter()
@@ -154,7 +155,7 @@ fn the_verifier_finds_each_fault() {
         "a 1-1; Requires: b\nb 1-1\nb 2-1\nc 1-1; Conflicts: b\nd 1-1; Obsoletes: b\ne 1-1 s390x\nf 1-1; Requires: (b if c)",
     );
     let wishes = select(&mut pool, &[], &["a".into()]).unwrap();
-    let request = Request { wishes, no_weak: true };
+    let request = Request { wishes, no_weak: true, ..Request::default() };
     let faults = |chosen: &[PackageId]| {
         verify(&pool, &request, chosen).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
@@ -227,7 +228,7 @@ proptest! {
         let mut pool = pool(&packages.join("\n"));
         let wanted: Vec<String> = wanted.iter().map(|text| text.to_string()).collect();
         let Ok(wishes) = select(&mut pool, &[], &wanted) else { return Ok(()) };
-        let request = Request { wishes, no_weak: false };
+        let request = Request { wishes, no_weak: false, ..Request::default() };
         // The solver checks its own answer.
         match solve(&pool, &request) {
             Ok(_) => {}

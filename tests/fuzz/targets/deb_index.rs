@@ -13,7 +13,7 @@ fuzz_target!(|text: &str| {
     }
     let include = ["b".to_owned()];
     for (variant, include) in [(Variant::Minbase, &[][..]), (Variant::Standard, &include[..])] {
-        let choice = Choice { variant, architecture: "amd64", codename: "bookworm", include, https: true };
+        let choice = Choice { variant, architecture: "amd64", codename: "bookworm", include, https: true, kept: &Default::default() };
         if let Ok(pins) = select(&packages, &choice) {
             for pin in &pins {
                 assert!(is_relative_path(&pin.filename) && !pin.file_name().contains('/'));
