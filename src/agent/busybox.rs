@@ -44,9 +44,20 @@ pub fn pin(url: &str, blobs: &Path, fetch: &dyn Fetch, observer: &dyn Observer) 
     Ok(got.digest)
 }
 
-/// Whether the pinned binary is at hand.
-pub fn is_here(blobs: &Path, digest: &Digest) -> bool {
-    place(blobs, digest).exists()
+/// Downloads the pinned binary where it is not at hand.
+pub fn bring(
+    url: &str,
+    digest: &Digest,
+    blobs: &Path,
+    fetch: &dyn Fetch,
+    observer: &dyn Observer,
+) -> Result<(), BusyboxError> {
+    let place = place(blobs, digest);
+    if !place.exists() {
+        let expected = Expected { digest: Some(digest.clone()), size: None, most: Some(MAXIMUM_SIZE) };
+        download(fetch, &[parse_url(url)?], &place, &expected, observer, "busybox")?;
+    }
+    Ok(())
 }
 
 /// `/bin/busybox`; [`INSTALL`] makes the applets, the skeleton users and hosts.

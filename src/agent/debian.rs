@@ -10,8 +10,9 @@ mod provide;
 mod release;
 
 pub use error::DebianError;
-pub use provide::{DebianBase, Mount, ProvideError, provide};
+pub use provide::{DebianBase, Mount, ProvideError, bring, provide};
 
+use super::packages::Kept;
 use crate::arch::Arch;
 use crate::archive::compress::detecting_decoder;
 use crate::deb::base::is_merged;
@@ -26,6 +27,7 @@ use crate::fetch::FetchError;
 use crate::fetch::http::{Fetch, Request, parse_url};
 use crate::fetch::retry;
 use release::Signed;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -52,6 +54,8 @@ pub struct Options {
     pub host_root: PathBuf,
     /// Where answers are kept: what a signed release answers to a question never changes.
     pub answers: Option<PathBuf>,
+    /// What stays as a lock has it.
+    pub kept: Option<Kept>,
 }
 
 impl Default for Options {
@@ -64,6 +68,7 @@ impl Default for Options {
             ignore_valid_until: false,
             host_root: PathBuf::from("/"),
             answers: None,
+            kept: None,
         }
     }
 }
@@ -98,7 +103,9 @@ pub fn pin(
     let components = asker.components(&signed)?;
     let include: Vec<String> = header.include.iter().flat_map(|word| split_names(&word.value)).collect();
     let question = asker.question(&signed, &components, &include);
-    if let Some(answer) = asker.recall(&question)? {
+    if options.kept.is_none()
+        && let Some(answer) = asker.recall(&question)?
+    {
         return Ok(answer);
     }
     let mut texts = Vec::new();
@@ -117,8 +124,21 @@ pub fn pin(
         codename: &codename,
         include: &include,
         https: signed.mirror.starts_with("https:"),
+        kept: &BTreeSet::new(),
     };
-    let packages = select(&packages, &choice)?;
+    let free = select(&packages, &choice)?;
+    let packages = match &options.kept {
+        None => free,
+        Some(kept) => {
+            // Those that move go where they would if nothing were kept: what is kept must give way, or they would not move.
+            let moved: BTreeMap<&str, &str> =
+                free.iter().map(|one| (one.name.as_str(), one.version.as_str())).collect();
+            packages.retain(|one| {
+                !kept.moving.contains(one.name) || moved.get(one.name).is_none_or(|version| *version == one.version)
+            });
+            select(&packages, &Choice { kept: &kept.versions, ..choice })?
+        }
+    };
     let answer = DebianPin {
         mirror: signed.mirror.clone(),
         suite: asker.suite.clone(),
@@ -133,7 +153,9 @@ pub fn pin(
         signers: signed.signers.clone(),
         packages,
     };
-    asker.keep(&question, &answer);
+    if options.kept.is_none() {
+        asker.keep(&question, &answer);
+    }
     Ok(answer)
 }
 

@@ -8,7 +8,8 @@ pub mod library;
 pub mod local;
 pub mod oci;
 pub mod oras;
-mod packages;
+pub mod packages;
+pub mod vendor;
 pub mod yum;
 
 use crate::digest::Digest;

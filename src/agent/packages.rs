@@ -3,9 +3,16 @@
 
 use crate::archive::compress::Compression;
 use crate::digest::{Algorithm, HashingWriter};
+use crate::event::Observer;
+use crate::fetch::FetchError;
+use crate::fetch::download::{Expected, Failed, Job, download_all};
+use crate::fetch::http::{Fetch, parse_url};
+use crate::rpm::metadata::checksum::ChecksumHasher;
+use crate::rpm::metadata::{Checksum, ChecksumAlgorithm};
 use crate::store::LayerBlob;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Read, Seek};
 use std::path::{Path, PathBuf};
 
 /// Package files on their way at the same time.
@@ -72,4 +79,130 @@ pub fn write_layer<E: From<PathError>>(
         length,
         compression: Compression::None,
     })
+}
+
+/// What stays as a lock has it while other packages move.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Names, versions and architectures; of none that moves.
+    pub versions: BTreeSet<(String, String, String)>,
+    /// Names.
+    pub moving: BTreeSet<String>,
+}
+
+impl Kept {
+    pub fn has(&self, name: &str, version: &str, architecture: &str) -> bool {
+        self.versions.contains(&(name.to_owned(), version.to_owned(), architecture.to_owned()))
+    }
+}
+
+/// Of a whole file.
+pub fn checksum(file: &mut File, algorithm: ChecksumAlgorithm) -> io::Result<Checksum> {
+    file.rewind()?;
+    let mut hasher = ChecksumHasher::new(algorithm);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Where packages are looked for beside their own mirror, and what is said where they are nowhere.
+#[derive(Clone, Debug, Default)]
+pub struct Elsewhere {
+    /// Addresses of archives that keep old packages, asked after the mirror; each takes the place of a repository's base. With a slash at the
+    /// end.
+    pub vaults: Vec<String>,
+    /// The collection that was looked through before.
+    pub vendor: Option<String>,
+    /// The lock file that names the packages.
+    pub locked_by: Option<PathBuf>,
+}
+
+/// A package file that is not among the blobs.
+pub struct Missing<'a> {
+    /// Name and version.
+    pub label: String,
+    /// The package's name alone.
+    pub name: &'a str,
+    pub checksum: Checksum,
+    /// In bytes.
+    pub size: u64,
+    /// Below each of `bases`, which have a slash at the end.
+    pub location: &'a str,
+    pub bases: Vec<String>,
+    pub destination: PathBuf,
+}
+
+/// A package that neither its mirror nor any other place has.
+#[derive(Debug, thiserror::Error)]
+#[error("the package {label} ({location}, {checksum}) cannot be had: {cause}; {advice}")]
+pub struct Gone {
+    pub label: String,
+    pub location: String,
+    pub checksum: Checksum,
+    pub cause: FetchError,
+    pub advice: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Gone(Box<Gone>),
+}
+
+impl Elsewhere {
+    /// Brings the files: from the mirrors, else from the vaults.
+    pub fn download(
+        &self,
+        missing: &[Missing<'_>],
+        fetch: &dyn Fetch,
+        observer: &dyn Observer,
+    ) -> Result<(), DownloadError> {
+        let mut jobs = Vec::new();
+        for file in missing {
+            make_place(&file.destination)?;
+            let bases = file.bases.iter().chain(&self.vaults);
+            jobs.push(Job {
+                urls: bases.map(|base| parse_url(&format!("{base}{}", file.location))).collect::<Result<_, _>>()?,
+                destination: file.destination.clone(),
+                expected: Expected { digest: file.checksum.digest(), size: Some(file.size), most: None },
+                label: file.label.clone(),
+            });
+        }
+        match download_all(fetch, &jobs, CONCURRENCY, observer) {
+            Ok(_) => Ok(()),
+            Err(Failed { error: error @ FetchError::File { .. }, .. }) => Err(error.into()),
+            Err(Failed { job, error }) => Err(DownloadError::Gone(Box::new(self.gone(&missing[job], error)))),
+        }
+    }
+
+    fn gone(&self, file: &Missing<'_>, cause: FetchError) -> Gone {
+        let vendor = match &self.vendor {
+            Some(place) => format!("; the cache and {place} do not have it"),
+            None => "; the cache does not have it, and there is no vendor directory".to_owned(),
+        };
+        let advice = match &self.locked_by {
+            Some(lock) => format!(
+                "{lock} names it{vendor}. Where it is still to be had: `sifbuild vendor` on a host whose cache has it, an archive of old \
+                 packages with --vault URL; or move on with `sifbuild lock --update {}`",
+                file.name,
+                lock = lock.display()
+            ),
+            None => "the mirror changed since it was asked, or is incomplete: build again, or name another".to_owned(),
+        };
+        Gone {
+            label: file.label.clone(),
+            location: file.location.to_owned(),
+            checksum: file.checksum.clone(),
+            cause,
+            advice,
+        }
+    }
 }

@@ -13,14 +13,15 @@ pub mod universe;
 
 pub use error::YumError;
 pub use keys::read_files as read_keys;
-pub use provide::{ProvideError, RpmBase, provide};
+pub use provide::{ProvideError, RpmBase, bring, provide};
 pub use repository::{Source, Trust};
 pub use universe::{Choice, Question, choose};
 
+use super::packages::Kept;
 use crate::arch::Arch;
 use crate::definition::YumBase as Header;
 use crate::event::{Event, Observer};
-use crate::fetch::http::Fetch;
+use crate::fetch::http::{Fetch, parse_url};
 use crate::rpm::pin::{PackagePin, RepositoryPin, RpmPin};
 use crate::rpm::pool::{PackageId, Pool};
 use crate::rpm::script::BOOTSTRAP;
@@ -45,6 +46,8 @@ pub struct Options {
     pub host_root: PathBuf,
     /// Where metadata is kept.
     pub metadata: Option<PathBuf>,
+    /// What stays as a lock has it.
+    pub kept: Option<Kept>,
 }
 
 impl Default for Options {
@@ -56,6 +59,7 @@ impl Default for Options {
             allow_sha1: false,
             host_root: PathBuf::from("/"),
             metadata: None,
+            kept: None,
         }
     }
 }
@@ -69,8 +73,11 @@ pub fn pin(
     observer: &dyn Observer,
 ) -> Result<RpmPin, YumError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    let sources = sources(header, arch)?;
     let settings = setopt::read(header.setopt.as_deref().unwrap_or(""))?;
+    let sources: Vec<Source> = sources(header, arch)?
+        .into_iter()
+        .map(|source| Source { tls: settings.tls_of(&source.name).cloned(), ..source })
+        .collect();
     settings.ignored.iter().for_each(|text| {
         observer.observe(Event::Warning(format!("Setopt: {text} changes nothing here")));
     });
@@ -90,10 +97,11 @@ pub fn pin(
         excluded: settings.excluded,
         no_weak: settings.no_weak,
         arch,
+        kept: options.kept.clone(),
     };
     let choice = choose(&access, &question)?;
-    let Choice { mut pool, repositories, solution } = choice;
-    let bootstrap = bootstrap_packages(&mut pool)?;
+    let Choice { mut pool, repositories, solution, favoured } = choice;
+    let bootstrap = bootstrap_packages(&mut pool, favoured)?;
     let reasons: BTreeMap<PackageId, Reason> = solution.install.into_iter().collect();
     let all: BTreeSet<PackageId> = reasons.keys().chain(&bootstrap).copied().collect();
     let mut packages: Vec<PackagePin> = all
@@ -122,6 +130,16 @@ pub fn pin(
     })
 }
 
+/// Lets the mirrors of a pinned base see the certificates that the header names.
+pub fn present(header: &Header, pin: &RpmPin, fetch: &dyn Fetch) -> Result<(), YumError> {
+    let settings = setopt::read(header.setopt.as_deref().unwrap_or(""))?;
+    for repository in &pin.repositories {
+        let Some(files) = settings.tls_of(&repository.name) else { continue };
+        repository.bases.iter().try_for_each(|base| parse_url(base).map(|url| fetch.present(&url, files)))?;
+    }
+    Ok(())
+}
+
 /// Compat: Apptainer asks for these before `Include`.
 fn wanted(header: &Header) -> Vec<String> {
     let first: &[&str] = if header.agent == "zypper" { &["aaa_base"] } else { &["/etc/redhat-release", "coreutils"] };
@@ -132,16 +150,17 @@ fn wanted(header: &Header) -> Vec<String> {
 fn sources(header: &Header, arch: Arch) -> Result<Vec<Source>, YumError> {
     let version = header.os_version.as_deref();
     let complete = |url: &str| complete(url, version, arch);
-    let mut sources = vec![Source { name: "base".into(), url: complete(&header.mirror_url.value)?, priority: 99 }];
+    let mut sources =
+        vec![Source { name: "base".into(), url: complete(&header.mirror_url.value)?, priority: 99, tls: None }];
     if let Some(url) = &header.update_url {
-        sources.push(Source { name: "updates".into(), url: complete(&url.value)?, priority: 99 });
+        sources.push(Source { name: "updates".into(), url: complete(&url.value)?, priority: 99, tls: None });
     }
     for (number, url) in header.other_urls.iter().enumerate() {
         // `NAME=URL` where the name has no colon, which every URL has before its first equals sign.
         let is_named = url.value.split_once('=').is_some_and(|(name, _)| !name.contains([':', '/']));
         let source = match is_named {
             true => Source::parse(&url.value)?,
-            false => Source { name: format!("other{number}"), url: url.value.clone(), priority: 99 },
+            false => Source { name: format!("other{number}"), url: url.value.clone(), priority: 99, tls: None },
         };
         sources.push(Source { url: complete(&source.url)?, ..source });
     }
@@ -175,10 +194,10 @@ fn complete(url: &str, version: Option<&str>, arch: Arch) -> Result<String, YumE
 }
 
 /// rpm and what it needs to install the others.
-fn bootstrap_packages(pool: &mut Pool) -> Result<BTreeSet<PackageId>, YumError> {
+fn bootstrap_packages(pool: &mut Pool, favoured: BTreeSet<PackageId>) -> Result<BTreeSet<PackageId>, YumError> {
     let names: Vec<String> = BOOTSTRAP.iter().map(|name| (*name).to_owned()).collect();
     let wishes = select(pool, &[], &names).map_err(YumError::NoRpm)?;
-    let solution = solve(pool, &Request { wishes, no_weak: true })?;
+    let solution = solve(pool, &Request { wishes, no_weak: true, favoured })?;
     Ok(solution.install.into_iter().map(|(package, _)| package).collect())
 }
 

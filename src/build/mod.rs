@@ -23,12 +23,15 @@ mod perform;
 mod pin;
 mod script;
 mod space;
+mod supply;
 pub mod trust;
 
 pub use error::{BuildError, Failure, ScriptFailure};
 pub use output::Form;
+pub use supply::collect;
 
 use crate::agent::local::{LocalError, Pinned};
+use crate::agent::vendor::Vendor;
 use crate::arch::Arch;
 use crate::definition::{Bootstrap, Definition};
 use crate::event::{Event, Observer};
@@ -50,7 +53,7 @@ use crate::squashfs::Compression;
 use crate::store::{LayerBlob, Ownership, Store};
 use crate::tree::Tree;
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +77,8 @@ pub struct Engine<'a> {
     pub bases: RefCell<Vec<InUse>>,
     /// Asks keyservers for keys of signatures.
     pub ask: Option<trust::Ask<'a>>,
+    /// Has files of the bases, by their checksums.
+    pub vendor: Option<Vendor>,
 }
 
 /// A file that a stage's base is read from.
@@ -152,6 +157,10 @@ pub struct Options {
     pub lock: Pins,
     /// The lock file that must answer for all bases.
     pub locked_by: Option<PathBuf>,
+    /// Packages of the lock's bases that are asked for anew, by name; all others stay where they can.
+    pub moving: BTreeSet<String>,
+    /// Archives of old packages, asked after the mirrors. With a slash at the end.
+    pub vaults: Vec<String>,
 }
 
 /// How an image is encrypted.

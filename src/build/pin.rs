@@ -3,6 +3,7 @@
 use super::copy::Host;
 use super::glob::{self};
 use super::{BuildError, Engine, Options, trust};
+use crate::agent::packages::Kept;
 use crate::agent::{ImageBase, busybox, debian, docker, library, local, oci, oras, yum};
 use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -23,7 +24,11 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
         let question = question(&stage.bootstrap, options.arch);
         trust::check_source(definition, stage, options)?;
         let mut fresh = false;
-        let base = match lock.recall(&question).or_else(|| pins.recall(&question)) {
+        let moves = |base: &&BasePin| base.packages().iter().any(|(name, ..)| options.moving.contains(*name));
+        let base = match pins.recall(&question).or_else(|| lock.recall(&question)) {
+            Some(base) if pins.recall(&question).is_none() && moves(&base) => {
+                pin_base(definition, stage, engine, &keeping(base, options))?
+            }
             Some(base) => base.clone(),
             None if options.locked_by.is_some() && !matches!(stage.bootstrap, Bootstrap::Scratch) => {
                 let lock = options.locked_by.clone().unwrap_or_default();
@@ -39,10 +44,12 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
                 }
             },
         };
+        let fault = |cause: String| BuildError::Base { place: definition.place(stage.span), cause };
+        engine.take(&base, true).map_err(fault)?;
         trust::check(definition, stage, &base, fresh, engine, options)?;
         if let BasePin::Local { path, kind: LocalKind::Sif, digest } = &base {
             local::check_opens(&options.directory.join(path), digest, &engine.digests, options.unlocking.as_ref())
-                .map_err(|error| BuildError::Base { place: definition.place(stage.span), cause: error.to_string() })?;
+                .map_err(|error| fault(error.to_string()))?;
         }
         let host: Vec<&FileEntry> =
             stage.files.iter().filter(|block| block.from.is_none()).flat_map(|block| &block.entries).collect();
@@ -56,6 +63,16 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
         pins.stages.push(StagePins { question, base, files, app_files });
     }
     Ok(pins)
+}
+
+/// Options under which the packages of a base stay as they are, except those that move.
+fn keeping(base: &BasePin, options: &Options) -> Options {
+    let packages = base.packages().into_iter().filter(|(name, ..)| !options.moving.contains(*name));
+    let versions = packages.map(|(name, version, arch)| (name.to_owned(), version.to_owned(), arch.to_owned()));
+    let kept = Some(Kept { versions: versions.collect(), moving: options.moving.clone() });
+    let mut options = options.clone();
+    (options.debian.kept, options.yum.kept) = (kept.clone(), kept);
+    options
 }
 
 /// Offline, the latest answer to the same question serves.
@@ -144,6 +161,7 @@ fn pin_base(
 
 /// The file, on this host, of a base that is a SIF elsewhere; and its digest.
 pub fn bring(base: &BasePin, engine: &Engine<'_>, options: &Options) -> Result<(PathBuf, Digest), String> {
+    engine.take(base, false)?;
     let blobs = engine.store.blobs();
     let told = |error: &dyn std::fmt::Display| error.to_string();
     match base {

@@ -123,6 +123,8 @@ pub struct BuildArguments {
     /// Ask what the bases are, also where there is a lock file
     #[arg(long, conflicts_with = "lock")]
     pub no_lock: bool,
+    #[command(flatten)]
+    pub supply: SupplyArguments,
 
     #[command(flatten)]
     pub registry: RegistryArguments,
@@ -222,6 +224,18 @@ pub fn lookup(name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<S
     ["SIFBUILD_", "APPTAINER_", "SINGULARITY_"].iter().find_map(|prefix| variable(&format!("{prefix}{name}")))
 }
 
+/// Where files of bases are looked for beside the mirror.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SupplyArguments {
+    /// What `sifbuild vendor` collected: a directory, oci-archive:FILE or oras://REGISTRY/REPOSITORY:TAG [default: SPEC.vendor, where it is]
+    #[arg(long, value_name = "PLACE")]
+    pub vendor: Option<String>,
+    /// Address of an archive of old packages, asked for those that a mirror no longer has, in the place of a repository's or a Debian
+    /// mirror's address; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub vault: Vec<String>,
+}
+
 /// What a command asks of a definition that it does not build.
 #[derive(Args, Clone, Debug)]
 pub struct DefinitionArguments {
@@ -297,6 +311,7 @@ impl BuildArguments {
         if self.section.is_empty() {
             self.section = text("SECTION").map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default();
         }
+        self.supply.vault.extend(text("VAULT").iter().flat_map(|list| list.split_whitespace()).map(str::to_owned));
         self.mount.extend(text("MOUNT").iter().flat_map(|list| list.lines()).map(str::to_owned));
         self.bind.extend(text("BIND").or_else(|| text("BINDPATH")));
     }

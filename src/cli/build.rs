@@ -125,11 +125,11 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     options.yum.metadata = Some(place.join("rpm-metadata"));
     let connect = || {
         let fault = |cause| BuildError::Base { place: arguments.spec.clone(), cause };
-        arguments.registry.connect().map_err(fault)
+        arguments.registry.connect_unless(arguments.offline).map_err(fault)
     };
     let asker = Asker::new(None, terminal);
     let ask = |issuer: &Issuer| asker.ask(issuer);
-    let engine = Engine {
+    let mut engine = Engine {
         store: &store,
         observer: terminal,
         id_mode,
@@ -141,7 +141,9 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
         sizes: RefCell::default(),
         bases: RefCell::default(),
         ask: Some(&ask),
+        vendor: None,
     };
+    engine.vendor = super::vendor::open(&arguments, &engine)?;
     let done = work(&definition, &engine, &options);
     if arguments.disable_cache {
         drop(store);
@@ -166,8 +168,12 @@ fn lock_file(arguments: &BuildArguments) -> Option<PathBuf> {
 
 /// `FILE.lock` of a definition file.
 pub fn lock_beside(definition: &Path) -> PathBuf {
+    beside(definition, ".lock")
+}
+
+pub fn beside(definition: &Path, ending: &str) -> PathBuf {
     let mut name = definition.as_os_str().to_owned();
-    name.push(".lock");
+    name.push(ending);
     PathBuf::from(name)
 }
 
@@ -359,6 +365,8 @@ fn options(arguments: &BuildArguments, observer: &dyn Observer) -> Result<Option
         signatory: None,
         lock: Pins::default(),
         locked_by: None,
+        moving: Default::default(),
+        vaults: arguments.supply.vault.iter().map(|url| format!("{}/", url.trim_end_matches('/'))).collect(),
     })
 }
 

@@ -82,8 +82,14 @@ impl RegistryArguments {
 
     /// Makes the network's client, which starts threads.
     pub fn connect(&self) -> Result<Connections, String> {
+        self.connect_unless(false)
+    }
+
+    /// `offline`: the client serves files of this host only.
+    pub fn connect_unless(&self, offline: bool) -> Result<Connections, String> {
+        let options = ClientOptions { offline, ..client_options() };
         Ok(Connections {
-            fetch: Box::new(Client::new(client_options()).map_err(|error| error.to_string())?),
+            fetch: Box::new(Client::new(options).map_err(|error| error.to_string())?),
             credentials: self.credentials(),
             configuration: Configuration::from_environment(&|name| std::env::var(name).ok())
                 .map_err(|error| error.to_string())?,

@@ -2,13 +2,15 @@
 
 use super::arguments::{BuildArguments, DefinitionArguments};
 use super::build::{Stop, finish, lock_beside, read_lock, with_engine};
+use super::exchange::RegistryArguments;
 use super::progress::Terminal;
 use super::{GlobalArguments, exit};
-use crate::build;
+use crate::build::{self, Options};
 use crate::disk::AtomicFile;
 use crate::event::{Event, Observer};
 use crate::pins::{Pins, difference};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -16,13 +18,15 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Clone, Debug)]
 pub struct LockArguments {
     /// A definition file; with --diff: a lock file
-    pub file: PathBuf,
+    #[arg(required_unless_present = "update")]
+    pub file: Option<PathBuf>,
     /// With --diff: the newer lock file
     #[arg(requires = "diff")]
     pub newer: Option<PathBuf>,
-    /// Ask anew for all bases, also for those that the lock answers
-    #[arg(long)]
-    pub update: bool,
+    /// Ask anew for all bases, also for those that the lock answers; with PACKAGEs only for these, and what they need: all others stay as
+    /// they are (where no FILE stands before it, the last word is FILE)
+    #[arg(long, value_name = "PACKAGE", num_args = 0..)]
+    pub update: Option<Vec<String>>,
     /// Show what changed from one lock file to another: ~ changed, + added, - removed
     #[arg(long, requires = "newer")]
     pub diff: bool,
@@ -40,13 +44,19 @@ pub struct LockArguments {
     /// Variant of a Debian base: minbase, buildd, or default
     #[arg(long, value_name = "NAME", default_value = "minbase")]
     pub debian_variant: String,
+    #[command(flatten)]
+    pub registry: RegistryArguments,
 }
 
-pub fn run(arguments: LockArguments, global: &GlobalArguments) -> u8 {
+pub fn run(mut arguments: LockArguments, global: &GlobalArguments) -> u8 {
     let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
+    let last = || arguments.update.as_mut().and_then(Vec::pop).map(PathBuf::from);
+    let Some(file) = arguments.file.take().or_else(last) else {
+        return finish(Err(Stop::usage("lock: which definition file?")));
+    };
     finish(match &arguments.newer {
-        Some(newer) => compare(&arguments.file, newer),
-        None => lock(arguments, &terminal),
+        Some(newer) => compare(&file, newer),
+        None => lock(&file, arguments, &terminal),
     })
 }
 
@@ -60,21 +70,24 @@ fn show(older: &Pins, newer: &Pins) -> Result<(), Stop> {
     written.map_err(|error| Stop { text: format!("cannot write the changes: {error}"), code: exit::OUTPUT })
 }
 
-fn lock(arguments: LockArguments, terminal: &Terminal) -> Result<(), Stop> {
-    let path = lock_beside(&arguments.file);
+fn lock(file: &Path, arguments: LockArguments, terminal: &Terminal) -> Result<(), Stop> {
+    let path = lock_beside(file);
     let before = if path.exists() { Some(read_lock(&path)?) } else { None };
-    let update = arguments.update;
+    let moving: BTreeSet<String> = arguments.update.iter().flatten().cloned().collect();
+    let update = arguments.update.is_some() && moving.is_empty();
+    check_moving(&moving, before.as_ref(), &path)?;
     let build = BuildArguments {
         keyring: arguments.keyring,
         no_check_signatures: arguments.no_check_signatures,
         allow_sha1: arguments.allow_sha1,
         debian_variant: arguments.debian_variant,
+        registry: arguments.registry,
         // What the lock does not answer is asked for, not refused.
         no_lock: true,
-        ..arguments.definition.build(arguments.file.to_string_lossy().into_owned(), "lock.sif")
+        ..arguments.definition.build(file.to_string_lossy().into_owned(), "lock.sif")
     };
     with_engine(build, terminal, &|definition, engine, options| {
-        let mut options = options.clone();
+        let mut options = Options { moving: moving.clone(), ..options.clone() };
         if let Some(before) = before.as_ref().filter(|_| !update) {
             options.lock = before.clone();
         }
@@ -89,6 +102,19 @@ fn lock(arguments: LockArguments, terminal: &Terminal) -> Result<(), Stop> {
         terminal.observe(Event::Info(format!("{} has {} lines", path.display(), text.lines().count())));
         Ok(())
     })
+}
+
+/// What moves must be there.
+fn check_moving(moving: &BTreeSet<String>, before: Option<&Pins>, path: &Path) -> Result<(), Stop> {
+    let bases = before.iter().flat_map(|pins| &pins.stages).map(|stage| &stage.base);
+    let names: BTreeSet<&str> = bases.flat_map(|base| base.packages()).map(|(name, ..)| name).collect();
+    match moving.iter().find(|name| !names.contains(name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let text = format!("--update {name}: {} has no package of this name", path.display());
+            Err(Stop { text, code: exit::SOURCE })
+        }
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Stop> {

@@ -31,6 +31,7 @@ mod sign;
 mod solve;
 mod tag;
 mod trust;
+mod vendor;
 mod verify;
 
 use crate::build::BuildError;
@@ -120,6 +121,7 @@ enum Command {
     Search(search::SearchArguments),
     Solve(solve::SolveArguments),
     Lock(Box<lock::LockArguments>),
+    Vendor(Box<vendor::VendorArguments>),
     Attach(attach::AttachArguments),
     Attachments(attach::AttachmentsArguments),
     /// Log in to registries, and see which login and settings are used
@@ -170,6 +172,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Search(arguments) => search::run(arguments, &line.global),
         Command::Solve(arguments) => solve::run(arguments, &line.global),
         Command::Lock(arguments) => lock::run(*arguments, &line.global),
+        Command::Vendor(arguments) => vendor::run(*arguments, &line.global),
         Command::Attach(arguments) => attach::run_attach(arguments, &line.global),
         Command::Attachments(arguments) => attach::run_attachments(arguments, &line.global),
         Command::Registry(arguments) => registry::run(arguments, &line.global),

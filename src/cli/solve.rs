@@ -69,6 +69,7 @@ fn solve(arguments: &SolveArguments, terminal: &Terminal) -> Result<(), Stop> {
         excluded: arguments.exclude.clone(),
         no_weak: arguments.no_weak,
         arch: arguments.arch.as_deref().map_or(Ok(Arch::host()), parse_arch)?,
+        kept: None,
     };
     let trust = Trust {
         keyring: read_keys(&arguments.keyring).map_err(source)?,

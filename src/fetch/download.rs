@@ -81,6 +81,13 @@ pub fn download(
     Err(FetchError::all_of(failures, label))
 }
 
+/// The first job that failed, by its place in the list.
+#[derive(Debug)]
+pub struct Failed {
+    pub job: usize,
+    pub error: FetchError,
+}
+
 /// Downloads several files at once, at most `concurrency` at a time; results in the order of the jobs.
 /// After a failure no new job is started.
 pub fn download_all(
@@ -88,7 +95,7 @@ pub fn download_all(
     jobs: &[Job],
     concurrency: usize,
     observer: &dyn Observer,
-) -> Result<Vec<Downloaded>, FetchError> {
+) -> Result<Vec<Downloaded>, Failed> {
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Downloaded>>> = Mutex::new(vec![None; jobs.len()]);
     // The failure of the earliest job is told, whichever thread was first.
@@ -122,7 +129,7 @@ pub fn download_all(
         work();
     });
     match failure.into_inner().unwrap_or_else(|poison| poison.into_inner()) {
-        Some((_, error)) => Err(error),
+        Some((job, error)) => Err(Failed { job, error }),
         None => Ok(results.into_inner().unwrap_or_else(|poison| poison.into_inner()).into_iter().flatten().collect()),
     }
 }

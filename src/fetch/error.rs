@@ -48,6 +48,8 @@ pub enum FetchError {
     WrongSize { url: String, wanted: u64, found: u64 },
     #[error("{url} has the digest {found}, {wanted} was expected: the file on the server is another one or damaged")]
     WrongDigest { url: String, wanted: Digest, found: Digest },
+    #[error("{url} is not asked, for --offline forbids it")]
+    Offline { url: String },
     #[error("cannot write {path}: {cause}")]
     File { path: PathBuf, cause: io::Error },
     #[error("cannot use the certificates in {path}: {cause}")]

@@ -26,10 +26,22 @@ pub trait Fetch: Send + Sync {
     /// Sends once, follows redirects. Every status is a response, not an error; nothing is tried again.
     fn send(&self, request: &Request) -> Result<Response, FetchError>;
 
+    /// From now on uses these files with the host of `url`.
+    fn present(&self, _url: &Url, _files: &TlsFiles) {}
+
     /// How patient those should be who send again.
     fn patience(&self) -> Patience {
         Patience::default()
     }
+}
+
+/// PEM files for TLS with one host, beside those of `certs.d`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub authority: Option<PathBuf>,
+    /// The client's own certificate, and its key where that is in a file of its own.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +175,8 @@ pub struct ClientOptions {
     /// A transfer that brings nothing for so long is broken off.
     pub stall_timeout: Duration,
     pub patience: Patience,
+    /// Nothing but files of this host is fetched.
+    pub offline: bool,
 }
 
 impl Default for ClientOptions {
@@ -176,6 +190,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
             patience: Patience::default(),
+            offline: false,
         }
     }
 }
@@ -245,6 +260,9 @@ impl Fetch for Client {
         if request.url.scheme() == "file" {
             return open_file(request);
         }
+        if self.options.offline {
+            return Err(FetchError::Offline { url: shown(&request.url) });
+        }
         let mut request = request.clone();
         for _ in 0..=REDIRECTS {
             let response = self.send_once(&request)?;
@@ -255,6 +273,10 @@ impl Fetch for Client {
         }
         let url = shown(&request.url);
         Err(FetchError::Redirect { target: url.clone(), url, cause: "too many redirects" })
+    }
+
+    fn present(&self, url: &Url, files: &TlsFiles) {
+        self.trust.present(url, files);
     }
 
     fn patience(&self) -> Patience {

@@ -3,7 +3,7 @@
 //! Source: containers-certs.d(5): `HOST[:PORT]/` holds `*.crt` (authorities) and pairs of `*.cert` and `*.key` (the client's own).
 
 use super::error::FetchError;
-use super::http::ClientOptions;
+use super::http::{ClientOptions, TlsFiles};
 use reqwest::{Certificate, Identity, Url};
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,6 +18,8 @@ const LARGEST_PEM: u64 = 4 << 20;
 pub(crate) struct Trust {
     options: ClientOptions,
     authorities: Vec<Certificate>,
+    /// By `HOST:PORT`.
+    presented: Mutex<HashMap<String, TlsFiles>>,
     /// One client for each host that has its own trust; key: `HOST:PORT`, insecure, a connection for each request.
     clients: Mutex<HashMap<(String, bool, bool), reqwest::Client>>,
 }
@@ -28,15 +30,24 @@ impl Trust {
         for path in &options.authorities {
             authorities.extend(read_authorities(path)?);
         }
-        Ok(Trust { options: options.clone(), authorities, clients: Mutex::new(HashMap::new()) })
+        Ok(Trust { options: options.clone(), authorities, presented: Mutex::default(), clients: Mutex::default() })
+    }
+
+    /// Invariant: called before anything is asked of the host.
+    pub fn present(&self, url: &Url, files: &TlsFiles) {
+        let mut presented = self.presented.lock().unwrap_or_else(|poison| poison.into_inner());
+        presented.insert(address_of(url), files.clone());
+    }
+
+    fn presented(&self, url: &Url) -> Option<TlsFiles> {
+        self.presented.lock().unwrap_or_else(|poison| poison.into_inner()).get(&address_of(url)).cloned()
     }
 
     pub fn client_for(&self, url: &Url, insecure: bool, own_connection: bool) -> Result<reqwest::Client, FetchError> {
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let address = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+        let (host, address) = (url.host_str().unwrap_or_default().to_owned(), address_of(url));
         let listed = |name: &String| *name == host || *name == address;
         let insecure = insecure || self.options.insecure_hosts.iter().any(listed);
-        let own = url.scheme() == "https" && self.directories(url).next().is_some();
+        let own = url.scheme() == "https" && (self.directories(url).next().is_some() || self.presented(url).is_some());
         let key = (if own { address } else { String::new() }, insecure, own_connection);
         let mut clients = self.clients.lock().unwrap_or_else(|poison| poison.into_inner());
         if let Some(client) = clients.get(&key) {
@@ -55,6 +66,13 @@ impl Trust {
         let mut authorities = self.authorities.clone();
         let mut identity = None;
         if url.scheme() == "https" {
+            if let Some(TlsFiles { authority, certificate, key }) = self.presented(url) {
+                authority.iter().try_for_each(|path| read_authorities(path).map(|found| authorities.extend(found)))?;
+                identity = match &certificate {
+                    Some(path) => Some(read_identity(path, key.as_deref().unwrap_or(path))?),
+                    None => None,
+                };
+            }
             for directory in self.directories(url) {
                 read_directory(&directory, &mut authorities, &mut identity)?;
             }
@@ -87,6 +105,11 @@ impl Trust {
         // A machine without any CA certificates still reaches plain HTTP and its own authorities; for the rest the TLS error says why.
         start(true).or_else(|_| start(false)).map_err(|error| FetchError::Start { cause: format!("{error:?}") })
     }
+}
+
+/// `HOST:PORT`.
+fn address_of(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
 /// The `certs.d` directories that exist for a host. A directory without a port serves the default port.
@@ -126,7 +149,9 @@ fn read_directory(
     for path in &paths {
         match path.extension().and_then(|name| name.to_str()) {
             Some("crt") => authorities.extend(read_authorities(path)?),
-            Some("cert") if identity.is_none() => *identity = Some(read_identity(path)?),
+            Some("cert") if identity.is_none() => {
+                *identity = Some(read_identity(path, &path.with_extension("key"))?);
+            }
             _ => {}
         }
     }
@@ -138,8 +163,8 @@ fn read_authorities(path: &Path) -> Result<Vec<Certificate>, FetchError> {
         .map_err(|error| FetchError::Certificate { path: path.to_owned(), cause: error.to_string() })
 }
 
-fn read_identity(certificate: &Path) -> Result<Identity, FetchError> {
-    let mut pem = read_pem(&certificate.with_extension("key"))?;
+fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, FetchError> {
+    let mut pem = read_pem(key)?;
     pem.push(b'\n');
     pem.extend(read_pem(certificate)?);
     Identity::from_pem(&pem)

@@ -6,6 +6,7 @@ pub mod artifact;
 pub mod config;
 pub mod manifest;
 pub mod reference;
+pub mod vendor;
 
 /// Largest manifest, index or config that is read, in bytes (the registry limit is 4 MiB).
 pub const MAXIMUM_DOCUMENT: usize = 8 << 20;

@@ -199,10 +199,17 @@ fn checks_can_be_turned_off_by_a_flag_that_is_told() {
     let done = std::process::Command::new("rpmsign").arg("--delsign").arg(mirror.package("choosy")).status().unwrap();
     assert!(done.success());
     mirror.index();
-    let text =
-        Place::new().build("x.sif", &definition(&mirror, "choosy rpm", "  rpm -q choosy"), &["--no-check-signatures"]);
+    let place = Place::new();
+    let text = place.build("x.sif", &definition(&mirror, "choosy rpm", "  rpm -q choosy"), &["--no-check-signatures"]);
     assert!(text.contains("signatures of repositories and packages are not checked"), "{text}");
     assert!(text.contains("choosy-1-1"), "{text}");
+    let labels = place.succeed(&["inspect", "--labels", "x.sif"]);
+    assert!(labels.contains("org.sifbuild.unchecked: --no-check-signatures"), "{labels}");
+    place.succeed(&["build", "y.sif", "x.sif"]);
+    assert!(
+        place.succeed(&["inspect", "--labels", "y.sif"]).contains("org.sifbuild.unchecked"),
+        "and in what is made of it"
+    );
 }
 
 #[test]
@@ -226,6 +233,7 @@ fn a_lock_keeps_the_base_as_it_was_though_the_mirror_moves_on() {
     let gone = place.run(&[&["build"], &keyring[..], &elsewhere, &["three.sif", "x.def"]].concat());
     assert_eq!(gone.code, Some(4));
     assert!(gone.text.contains("choosy-1-1.noarch.rpm answered 404"), "{}", gone.text);
+    assert!(gone.text.contains("`sifbuild lock --update choosy`"), "{}", gone.text);
     let update = place.succeed(&[&["lock", "--update"], &keyring[..], &["x.def"]].concat());
     assert!(update.contains("~ choosy.noarch 1-1 -> 2-1"), "{update}");
     assert_eq!(place.succeed(&["lock", "--diff", "before.lock", "x.def.lock"]).trim(), "~ choosy.noarch 1-1 -> 2-1");

@@ -1,5 +1,6 @@
 //! Servers on the loopback address: the real `docker-registry`, one file over HTTP, a Docker daemon's socket.
 
+use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -101,6 +102,27 @@ pub fn serve_file(body: Vec<u8>) -> String {
         for mut stream in listener.incoming().flatten() {
             read_request(&stream);
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Serves the files below `root`. `meddle` is told the path and how often it was asked for before, and may change the bytes behind the
+/// length that is promised, or the files themselves for what comes later.
+pub fn serve_directory(root: &Path, mut meddle: impl FnMut(&str, usize, &mut Vec<u8>) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, root) = (listener.local_addr().unwrap(), root.to_path_buf());
+    std::thread::spawn(move || {
+        let mut asked: HashMap<String, usize> = HashMap::new();
+        for mut stream in listener.incoming().flatten() {
+            let path = read_request(&stream);
+            let count = asked.entry(path.clone()).or_default();
+            let file = fs::read(root.join(path.trim_start_matches('/')));
+            let (status, mut body) = file.map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            meddle(&path, *count, &mut body);
+            *count += 1;
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
         }
     });

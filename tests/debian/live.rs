@@ -2,6 +2,7 @@
 //! name: `cargo test --test debian -- --ignored`. `SIFBUILD_TEST_KEEP=DIRECTORY` leaves the result there.
 
 use sifbuild::agent::debian::{self, Options};
+use sifbuild::agent::packages::Elsewhere;
 use sifbuild::arch::Arch;
 use sifbuild::definition::DebianBase;
 use sifbuild::event::Silent;
@@ -39,7 +40,8 @@ fn bootstrap(work: &Path, blobs: &Path, include: &[&str]) -> (PathBuf, String, S
         .unwrap_or_else(|error| panic!("{error}"));
     println!("pinned {} packages in {:?}", pin.packages.len(), began.elapsed());
     assert_eq!(sifbuild::deb::DebianPin::parse(&pin.lines()), Ok(pin.clone()));
-    let base = debian::provide(&pin, blobs, work, &fetch, &Silent).unwrap_or_else(|error| panic!("{error}"));
+    let base = debian::provide(&pin, blobs, work, &Elsewhere::default(), &fetch, &Silent)
+        .unwrap_or_else(|error| panic!("{error}"));
     println!("provided after {:?}", began.elapsed());
     let root = work.join("root");
     std::fs::create_dir_all(&root).unwrap();

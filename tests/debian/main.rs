@@ -5,6 +5,7 @@ mod mirror;
 
 use mirror::{Key, Mirror, Package};
 use sifbuild::agent::debian::{DebianBase, Options, pin, provide};
+use sifbuild::agent::packages::{Elsewhere, Kept};
 use sifbuild::arch::Arch;
 use sifbuild::deb::DebianPin;
 use sifbuild::definition::DebianBase as Header;
@@ -36,7 +37,8 @@ fn ask(mirror: &Mirror, options: &Options, include: &[&str]) -> Result<DebianPin
 }
 
 fn bring(pin: &DebianPin, work: &Path) -> Result<DebianBase, String> {
-    provide(pin, &work.join("blobs"), work, &client(), &Silent).map_err(|error| error.to_string())
+    provide(pin, &work.join("blobs"), work, &Elsewhere::default(), &client(), &Silent)
+        .map_err(|error| error.to_string())
 }
 
 fn names(pin: &DebianPin) -> Vec<String> {
@@ -64,6 +66,27 @@ fn pins_and_provides_a_base_from_a_signed_archive() {
     assert!(!paths.iter().any(|path| path.contains("tool")), "only the core is unpacked beforehand: {paths:?}");
     assert!(base.mounts[0].host.join("tool_1.5_amd64.deb").exists());
     assert!(base.script.contains("tool_1.5_amd64.deb"));
+}
+
+#[test]
+fn packages_that_are_kept_stay_while_others_move() {
+    let key = Key::new();
+    let first = ask(&Mirror::new(&key), &options(&key), &["tool"]).unwrap();
+    let mut packages = Package::usual();
+    packages.push(Package::new("libc6", "2.42-1", "Priority: optional"));
+    packages.push(Package::new("apt", "3.1", "Priority: important\nDepends: libc6"));
+    packages.push(Package::new("tool", "2", "Depends: tool-data (>= 2)"));
+    packages.push(Package::new("tool-data", "2", ""));
+    let mirror = Mirror::with(&key, &packages, "");
+    let versions = |pin: DebianPin| pin.packages.into_iter().map(|one| one.version).collect::<Vec<_>>();
+    let old = first.packages.into_iter().filter(|one| one.name != "tool");
+    let kept = Kept {
+        versions: old.map(|one| (one.name, one.version, one.architecture)).collect(),
+        moving: ["tool".to_owned()].into(),
+    };
+    let keeping = Options { kept: Some(kept), ..options(&key) };
+    assert_eq!(versions(ask(&mirror, &keeping, &["tool"]).unwrap()), ["1.22", "2.41-1", "3.0", "2", "2"]);
+    assert_eq!(versions(ask(&mirror, &options(&key), &["tool"]).unwrap()), ["1.22", "2.42-1", "3.1", "2", "2"]);
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! Brings what a pin names: the package files, verified, and the unpacked core as one layer.
 
-use crate::agent::packages::{self, CONCURRENCY, PathError, make_place, write_layer};
+use crate::agent::packages::{self, DownloadError, Elsewhere, Missing, PathError, write_layer};
 use crate::deb::base::{self, BaseError};
 use crate::deb::pin::{DebianPin, PackagePin};
 use crate::deb::script::{PACKAGES_DIRECTORY, configure_script};
 use crate::digest::HashingReader;
 use crate::event::Observer;
-use crate::fetch::FetchError;
-use crate::fetch::download::{Expected, Job, download_all};
-use crate::fetch::http::{Fetch, parse_url};
+use crate::fetch::http::Fetch;
+use crate::rpm::metadata::Checksum;
 use crate::store::{LayerBlob, mark_used};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -34,7 +33,7 @@ pub struct Mount {
 #[derive(Debug, thiserror::Error)]
 pub enum ProvideError {
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Download(#[from] DownloadError),
     #[error(transparent)]
     Path(#[from] PathError),
     #[error(transparent)]
@@ -49,10 +48,11 @@ pub fn provide(
     pin: &DebianPin,
     blobs: &Path,
     work: &Path,
+    elsewhere: &Elsewhere,
     fetch: &dyn Fetch,
     observer: &dyn Observer,
 ) -> Result<DebianBase, ProvideError> {
-    download(pin, blobs, fetch, observer)?;
+    bring(pin, blobs, elsewhere, fetch, observer)?;
     let files = pin.packages.iter().map(|package| (blob(blobs, package), package.file_name()));
     let packages = packages::stage(files, work)?;
     let open = |package: &PackagePin| -> io::Result<Box<dyn Read + Send>> {
@@ -68,23 +68,31 @@ fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
     blobs.join(package.digest.algorithm().name()).join(package.digest.hex())
 }
 
-fn download(pin: &DebianPin, blobs: &Path, fetch: &dyn Fetch, observer: &dyn Observer) -> Result<(), ProvideError> {
-    let mut jobs = Vec::new();
+/// Brings the package files that are not among the blobs.
+pub fn bring(
+    pin: &DebianPin,
+    blobs: &Path,
+    elsewhere: &Elsewhere,
+    fetch: &dyn Fetch,
+    observer: &dyn Observer,
+) -> Result<(), ProvideError> {
+    let mut missing = Vec::new();
     for package in &pin.packages {
         let destination = blob(blobs, package);
-        make_place(&destination)?;
         match File::open(&destination) {
             Ok(file) => check(package, &destination, file)?,
-            Err(_) => jobs.push(Job {
-                urls: vec![parse_url(&format!("{}/{}", pin.mirror, package.filename))?],
-                destination,
-                expected: Expected { digest: Some(package.digest.clone()), size: Some(package.size), most: None },
+            Err(_) => missing.push(Missing {
                 label: format!("{} {}", package.name, package.version),
+                name: &package.name,
+                checksum: Checksum::from(&package.digest),
+                size: package.size,
+                location: &package.filename,
+                bases: vec![format!("{}/", pin.mirror)],
+                destination,
             }),
         }
     }
-    download_all(fetch, &jobs, CONCURRENCY, observer)?;
-    Ok(())
+    Ok(elsewhere.download(&missing, fetch, observer)?)
 }
 
 /// What lies there was verified when it came; disks and other programs may have changed it since.

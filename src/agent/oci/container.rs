@@ -18,7 +18,7 @@ const MAXIMUM_NAME: usize = 1024;
 /// Links from member to member that are followed.
 const MAXIMUM_HOPS: usize = 8;
 
-pub(super) struct Container {
+pub(in crate::agent) struct Container {
     /// Directory or archive, as the user named it.
     pub path: PathBuf,
     kind: Kind,
@@ -43,7 +43,7 @@ enum Member {
 }
 
 /// Where a blob's bytes are.
-pub(super) struct Range {
+pub(in crate::agent) struct Range {
     pub file: PathBuf,
     pub offset: u64,
     pub length: u64,

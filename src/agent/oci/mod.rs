@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::oci::MAXIMUM_DOCUMENT;
 use crate::oci::config::ConfigError;
 use crate::oci::manifest::{ManifestError, Target};
-use container::Container;
+pub(super) use container::Container;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -24,6 +24,8 @@ pub enum YumError {
         "{url} is not the file that repomd.xml lists: its {what} is {found}, but {wanted} was promised; the mirror is being updated or damaged"
     )]
     WrongFile { url: String, what: &'static str, wanted: String, found: String },
+    #[error("{repository}: {cause}; repomd.xml lists this file: the mirror is being updated or is incomplete")]
+    Absent { repository: String, cause: FetchError },
     #[error("{url} is checked by {checksum}, which can be forged: SHA-1 is accepted with --allow-sha1 only")]
     WeakChecksum { url: String, checksum: Checksum },
     #[error("{url}: it is older or newer than the metalink says, and none of its checksums fits")]
@@ -62,4 +64,11 @@ pub enum YumError {
     Request(#[from] RequestError),
     #[error(transparent)]
     Solve(#[from] SolveError),
+}
+
+impl YumError {
+    /// Whether a mirror has not what its own `repomd.xml` lists: it may have changed since that was read.
+    pub fn is_change(&self) -> bool {
+        matches!(self, YumError::WrongFile { .. } | YumError::Absent { .. })
+    }
 }

@@ -1,21 +1,18 @@
 //! Brings what a pin names: the package files, verified, and the bootstrap root as one layer.
 
-use crate::agent::packages::{self, CONCURRENCY, PathError, make_place, write_layer};
+use crate::agent::packages::{self, DownloadError, Elsewhere, Missing, PathError, write_layer};
 use crate::event::Observer;
-use crate::fetch::FetchError;
-use crate::fetch::download::{Expected, Job, download_all};
-use crate::fetch::http::{Fetch, parse_url};
+use crate::fetch::http::Fetch;
 use crate::openpgp::{Judge, Keyring, KeyringError, Policy, WeakSelfSignatures};
 use crate::rpm::bootstrap::{self, BootstrapError};
 use crate::rpm::metadata::Checksum;
-use crate::rpm::metadata::checksum::ChecksumHasher;
 use crate::rpm::package::{PackageTrust, SignatureError, verify};
 use crate::rpm::pin::{PackagePin, RpmPin};
 use crate::rpm::script::{KEY_PREFIX, install_script};
 use crate::store::{LayerBlob, mark_used};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +31,7 @@ pub struct RpmBase {
 #[derive(Debug, thiserror::Error)]
 pub enum ProvideError {
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Download(#[from] DownloadError),
     #[error(transparent)]
     Path(#[from] PathError),
     #[error(transparent)]
@@ -55,12 +52,12 @@ pub fn provide(
     pin: &RpmPin,
     blobs: &Path,
     work: &Path,
+    elsewhere: &Elsewhere,
     fetch: &dyn Fetch,
     observer: &dyn Observer,
 ) -> Result<RpmBase, ProvideError> {
-    download(pin, blobs, fetch, observer)?;
+    let signers = bring(pin, blobs, elsewhere, fetch, observer)?;
     let keyring = keyring(pin)?;
-    let signers = verify_all(pin, blobs, &keyring)?;
     // Those that are installed, under the names that rpm tells.
     let installed = pin.packages.iter().filter(|package| package.reason.is_some());
     let packages = packages::stage(installed.map(|package| (blob(blobs, package), package.file_name())), work)?;
@@ -82,26 +79,34 @@ fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
     blobs.join(package.checksum.algorithm().name()).join(package.checksum.hex())
 }
 
-fn download(pin: &RpmPin, blobs: &Path, fetch: &dyn Fetch, observer: &dyn Observer) -> Result<(), ProvideError> {
-    let mut jobs = Vec::new();
+/// Brings the package files that are not among the blobs, and verifies all. Gives the fingerprints of the keys that signed them.
+pub fn bring(
+    pin: &RpmPin,
+    blobs: &Path,
+    elsewhere: &Elsewhere,
+    fetch: &dyn Fetch,
+    observer: &dyn Observer,
+) -> Result<BTreeSet<String>, ProvideError> {
+    let mut missing = Vec::new();
     for package in &pin.packages {
         let destination = blob(blobs, package);
-        make_place(&destination)?;
         if destination.exists() {
             mark_used(&destination);
             continue;
         }
-        let bases = pin.repositories.iter().find(|one| one.name == package.repository).map(|one| &one.bases);
-        let urls = bases.into_iter().flatten().map(|base| parse_url(&format!("{base}{}", package.location)));
-        jobs.push(Job {
-            urls: urls.collect::<Result<_, _>>()?,
+        let bases = pin.repositories.iter().find(|one| one.name == package.repository).map(|one| one.bases.clone());
+        missing.push(Missing {
+            label: package.nevra(),
+            name: &package.name,
+            checksum: package.checksum.clone(),
+            size: package.size,
+            location: &package.location,
+            bases: bases.unwrap_or_default(),
             destination,
-            expected: Expected { digest: package.checksum.digest(), size: Some(package.size), most: None },
-            label: format!("{} {}", package.name, package.evr),
         });
     }
-    download_all(fetch, &jobs, CONCURRENCY, observer)?;
-    Ok(())
+    elsewhere.download(&missing, fetch, observer)?;
+    verify_all(pin, blobs, &keyring(pin)?)
 }
 
 fn keyring(pin: &RpmPin) -> Result<Keyring, ProvideError> {
@@ -158,7 +163,8 @@ fn verify_one(
     judge: &mut Judge<'_>,
 ) -> Result<Vec<String>, ProvideError> {
     let mut file = File::open(path).map_err(PathError::at("cannot read", path))?;
-    let found = checksum(&mut file, &package.checksum).map_err(PathError::at("cannot read", path))?;
+    let found =
+        packages::checksum(&mut file, package.checksum.algorithm()).map_err(PathError::at("cannot read", path))?;
     if found != package.checksum {
         // What comes from a mirror is in place only when it is right, where the downloader knows the algorithm.
         return Err(match package.checksum.digest() {
@@ -178,16 +184,4 @@ fn verify_one(
         repository: package.repository.clone(),
         cause,
     })
-}
-
-fn checksum(file: &mut File, wanted: &Checksum) -> io::Result<Checksum> {
-    file.rewind()?;
-    let mut hasher = ChecksumHasher::new(wanted.algorithm());
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use super::YumError;
 use crate::event::{Event, Observer};
 use crate::fetch::FetchError;
-use crate::fetch::http::{Fetch, Request, parse_url};
+use crate::fetch::http::{Fetch, Request, TlsFiles, parse_url};
 use crate::fetch::retry::refusal;
 use crate::openpgp::{Keyring, Policy, WeakSelfSignatures};
 use crate::rpm::metadata::{Checksum, Data, Repomd, mirrors};
@@ -24,6 +24,8 @@ pub struct Source {
     pub url: String,
     /// As dnf counts: lower is preferred; 99 is usual.
     pub priority: i32,
+    /// For its mirrors and their list.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Source {
@@ -38,7 +40,7 @@ impl Source {
         let is_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
         match is_name && !url.is_empty() {
-            true => Ok(Source { name: name.to_owned(), url: url.to_owned(), priority }),
+            true => Ok(Source { name: name.to_owned(), url: url.to_owned(), priority, tls: None }),
             false => Err(bad()),
         }
     }
@@ -125,6 +127,7 @@ impl Access<'_> {
         if !is_list {
             return Ok((vec![format!("{}/", source.url.trim_end_matches('/'))], Vec::new()));
         }
+        self.present(source, &source.url)?;
         let request = Request::get(parse_url(&source.url)?);
         let document = crate::fetch::retry::get(self.fetch, &request, MAXIMUM_MIRROR_LIST, self.observer)?;
         let list =
@@ -134,8 +137,13 @@ impl Access<'_> {
         Ok((list.bases, strong))
     }
 
+    fn present(&self, source: &Source, url: &str) -> Result<(), FetchError> {
+        source.tls.iter().try_for_each(|files| parse_url(url).map(|url| self.fetch.present(&url, files)))
+    }
+
     fn open_at(&self, source: &Source, base: &str, allowed: &[Checksum]) -> Result<Repository, YumError> {
         let url = format!("{base}repodata/repomd.xml");
+        self.present(source, base)?;
         let bytes = self.get(&url, MAXIMUM_REPOMD)?;
         let fits = |checksum: &Checksum| Checksum::of(checksum.algorithm(), &bytes) == *checksum;
         if !allowed.is_empty() && !allowed.iter().any(fits) {
@@ -211,7 +219,14 @@ impl Access<'_> {
                 }
             }
         }
-        Err(last.unwrap_or(YumError::NoMirror { repository: repository.name.clone(), failures: String::new() }))
+        let name = || repository.name.clone();
+        Err(match last {
+            Some(YumError::Fetch(cause)) if matches!(cause.status(), Some(403 | 404 | 410)) => {
+                YumError::Absent { repository: name(), cause }
+            }
+            Some(error) => error,
+            None => YumError::NoMirror { repository: name(), failures: String::new() },
+        })
     }
 
     /// Refuses what only a broken checksum proves.

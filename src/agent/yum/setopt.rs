@@ -1,13 +1,28 @@
-//! The header `Setopt`: options of dnf, of which those that change which packages are chosen are known.
+//! The header `Setopt`: options of dnf, of which those that change which packages are chosen, and the certificates of mirrors, are known.
 
 use super::YumError;
+use crate::fetch::http::TlsFiles;
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub no_weak: bool,
     pub excluded: Vec<String>,
+    /// By the name of the repository; empty: of all others.
+    pub tls: BTreeMap<String, TlsFiles>,
     /// What changes nothing here.
     pub ignored: Vec<String>,
+}
+
+impl Settings {
+    fn tls_for(&mut self, repository: &str) -> &mut TlsFiles {
+        self.tls.entry(repository.to_owned()).or_default()
+    }
+
+    /// The files for the mirrors of a repository.
+    pub fn tls_of(&self, repository: &str) -> Option<&TlsFiles> {
+        self.tls.get(repository).or_else(|| self.tls.get(""))
+    }
 }
 
 /// `NAME=VALUE …`, `REPOSITORY.NAME=VALUE`; a list has commas.
@@ -16,7 +31,11 @@ pub fn read(text: &str) -> Result<Settings, YumError> {
     for word in text.split_whitespace() {
         let (name, value) = word.split_once('=').ok_or_else(|| YumError::BadSetopt(word.to_owned()))?;
         let value = value.trim_matches(['"', '\'']);
-        match name.rsplit('.').next().unwrap_or(name) {
+        let (repository, name) = name.rsplit_once('.').unwrap_or(("", name));
+        match name {
+            "sslcacert" => settings.tls_for(repository).authority = Some(value.into()),
+            "sslclientcert" => settings.tls_for(repository).certificate = Some(value.into()),
+            "sslclientkey" => settings.tls_for(repository).key = Some(value.into()),
             "install_weak_deps" => {
                 settings.no_weak = is_false(value).ok_or_else(|| YumError::BadSetopt(word.to_owned()))?
             }
@@ -48,6 +67,9 @@ mod tests {
         assert!(settings.no_weak);
         assert_eq!(settings.excluded, ["a", "b*"]);
         assert_eq!(settings.ignored, ["fastestmirror=1"]);
+        let settings = read("sslcacert=/ca.pem epel.sslclientcert=/a.pem epel.sslclientkey=/a.key").unwrap();
+        assert_eq!(settings.tls_of("base").unwrap().authority, Some("/ca.pem".into()));
+        assert_eq!(settings.tls_of("epel").unwrap().key, Some("/a.key".into()));
         assert!(read("install_weak_deps=maybe").is_err());
         assert!(read("word").is_err());
     }

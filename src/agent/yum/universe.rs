@@ -2,6 +2,7 @@
 
 use super::YumError;
 use super::repository::{Access, Repository, Source};
+use crate::agent::packages::Kept;
 use crate::arch::Arch;
 use crate::archive::compress::detecting_decoder;
 use crate::event::Event;
@@ -9,6 +10,7 @@ use crate::rpm::metadata::modules::Modules;
 use crate::rpm::metadata::{Data, MetadataError, compact, comps, filelists, primary};
 use crate::rpm::pool::{self, Architectures, PackageId, Pool};
 use crate::rpm::solve::{Group, Request, Solution, select, solve};
+use std::collections::BTreeSet;
 use std::io::{BufReader, Read};
 use std::ops::Range;
 
@@ -27,6 +29,8 @@ pub struct Question {
     pub excluded: Vec<String>,
     pub no_weak: bool,
     pub arch: Arch,
+    /// Chosen rather than newer ones.
+    pub kept: Option<Kept>,
 }
 
 /// The answer: the packages of all repositories, and which of them.
@@ -34,10 +38,22 @@ pub struct Choice {
     pub pool: Pool,
     pub repositories: Vec<Repository>,
     pub solution: Solution,
+    /// Those that were to be kept and are there.
+    pub favoured: BTreeSet<PackageId>,
 }
 
-/// Reads the repositories and chooses.
+/// Reads the repositories and chooses. Where a mirror changed meanwhile, all are read once more from the start: states are never mixed.
 pub fn choose(access: &Access<'_>, question: &Question) -> Result<Choice, YumError> {
+    match choose_once(access, question) {
+        Err(error) if error.is_change() => {
+            access.observer.observe(Event::Warning(format!("{error}; all repositories are asked once more")));
+            choose_once(access, question)
+        }
+        other => other,
+    }
+}
+
+fn choose_once(access: &Access<'_>, question: &Question) -> Result<Choice, YumError> {
     let architectures = Architectures::of(question.arch.rpm()).ok_or(YumError::Architecture(question.arch.rpm()))?;
     let mut loader = Loader {
         access,
@@ -46,6 +62,7 @@ pub fn choose(access: &Access<'_>, question: &Question) -> Result<Choice, YumErr
         ranges: Vec::new(),
         groups: Vec::new(),
         modules: Modules::default(),
+        favoured: BTreeSet::new(),
         wants_groups: question.packages.iter().any(|text| text.starts_with('@')),
     };
     for source in &question.sources {
@@ -68,7 +85,8 @@ pub fn choose(access: &Access<'_>, question: &Question) -> Result<Choice, YumErr
             other => other?,
         },
     };
-    Ok(Choice { pool: loader.pool, repositories: loader.repositories, solution })
+    let Loader { pool, repositories, favoured, .. } = loader;
+    Ok(Choice { pool, repositories, solution, favoured })
 }
 
 struct Loader<'a> {
@@ -78,6 +96,7 @@ struct Loader<'a> {
     ranges: Vec<Range<PackageId>>,
     groups: Vec<Group>,
     modules: Modules,
+    favoured: BTreeSet<PackageId>,
     wants_groups: bool,
 }
 
@@ -149,8 +168,27 @@ impl Loader<'_> {
     }
 
     fn solve(&mut self, question: &Question) -> Result<Solution, YumError> {
-        let wishes = select(&mut self.pool, &self.groups, &question.packages)?;
-        Ok(solve(&self.pool, &Request { wishes, no_weak: question.no_weak })?)
+        let ask = |loader: &mut Self| -> Result<Solution, YumError> {
+            let wishes = select(&mut loader.pool, &loader.groups, &question.packages)?;
+            let favoured = loader.favoured.clone();
+            Ok(solve(&loader.pool, &Request { wishes, no_weak: question.no_weak, favoured })?)
+        };
+        let Some(kept) = &question.kept else { return ask(self) };
+        // Those that move go where they would if nothing were kept: what is kept must give way, or they would not move.
+        self.favoured.clear();
+        let free = ask(self)?;
+        let chosen: BTreeSet<PackageId> = free.install.iter().map(|(package, _)| *package).collect();
+        let names: BTreeSet<String> = chosen.iter().map(|package| self.pool.name_of(*package).to_owned()).collect();
+        for package in 0..self.pool.packages().len() {
+            let (name, evr, arch) = (self.pool.name_of(package), self.pool.evr_of(package), self.pool.arch_of(package));
+            if kept.has(name, evr, arch) {
+                self.favoured.insert(package);
+            }
+            if kept.moving.contains(name) && names.contains(name) && !chosen.contains(&package) {
+                self.pool.exclude(package);
+            }
+        }
+        ask(self)
     }
 
     /// Whether a chosen package speaks of a file that the main metadata does not list.

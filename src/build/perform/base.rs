@@ -26,6 +26,7 @@ impl Performer<'_> {
         let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
         let blobs = self.engine.store.blobs();
         let bootstrap = &self.stage(step).bootstrap;
+        self.engine.take(pin, false).map_err(fault)?;
         match (pin, bootstrap) {
             (BasePin::Docker { reference, manifest }, _) => {
                 let pin = DockerPin::chosen(reference, manifest).map_err(|error| fault(error.to_string()))?;
@@ -67,6 +68,8 @@ impl Performer<'_> {
                 self.local_base(step, base)
             }
             (BasePin::Busybox { url, digest }, _) => {
+                busybox::bring(url, digest, &blobs, self.engine.fetch()?, self.engine.observer)
+                    .map_err(|error| fault(error.to_string()))?;
                 let layer =
                     busybox::provide(url, digest, &blobs, self.time()).map_err(|error| fault(error.to_string()))?;
                 self.push(step, Held::inline(layer))?;
@@ -157,7 +160,8 @@ impl Performer<'_> {
         }
         let pin = DebianPin::parse(lines).map_err(|error| fault(error.to_string()))?;
         let blobs = self.engine.store.blobs();
-        let base = debian::provide(&pin, &blobs, &self.place, self.engine.fetch()?, self.engine.observer)
+        let (elsewhere, fetch) = (self.engine.elsewhere(self.options), self.engine.fetch()?);
+        let base = debian::provide(&pin, &blobs, &self.place, &elsewhere, fetch, self.engine.observer)
             .map_err(|error| fault(error.to_string()))?;
         self.info(format!("Configuring {} packages of Debian's {}", pin.packages.len(), pin.codename));
         self.stages[step.stage].filesystem.layers.push(Held::archive(base.layer, Dialect::Plain));

@@ -6,6 +6,7 @@ use crate::archive::layer::Dialect;
 use crate::build::BuildError;
 use crate::build::filesystem::Filesystem;
 use crate::build::script::{self, Job, Subject};
+use crate::definition::Bootstrap;
 use crate::disk;
 use crate::plan::{IdMode, Step};
 use crate::rpm::pin::RpmPin;
@@ -37,7 +38,11 @@ impl Performer<'_> {
         }
         let pin = RpmPin::parse(lines).map_err(|error| fault(error.to_string()))?;
         let blobs = self.engine.store.blobs();
-        let base = yum::provide(&pin, &blobs, &self.place, self.engine.fetch()?, self.engine.observer)
+        if let Bootstrap::Yum(header) = &self.stage(step).bootstrap {
+            yum::present(header, &pin, self.engine.fetch()?).map_err(|error| fault(error.to_string()))?;
+        }
+        let (elsewhere, fetch) = (self.engine.elsewhere(self.options), self.engine.fetch()?);
+        let base = yum::provide(&pin, &blobs, &self.place, &elsewhere, fetch, self.engine.observer)
             .map_err(|error| fault(error.to_string()))?;
         let count = pin.packages.iter().filter(|package| package.reason.is_some()).count();
         self.info(format!("Installing {count} packages with the distribution's rpm"));

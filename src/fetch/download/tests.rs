@@ -318,7 +318,8 @@ fn several_files_come_in_the_order_of_the_jobs() {
     let done = download_all(&client(), &jobs, 4, &Silent).unwrap();
     let digests: Vec<Digest> = names.iter().map(|name| Digest::of(format!("/{name}").as_bytes())).collect();
     assert_eq!(done.into_iter().map(|file| file.digest).collect::<Vec<_>>(), digests);
-    let error = download_all(&client(), &[job("1"), job("missing")], 2, &Silent).unwrap_err();
+    let Failed { job: place, error } = download_all(&client(), &[job("1"), job("missing")], 2, &Silent).unwrap_err();
+    assert_eq!(place, 1);
     assert_eq!(error.status(), Some(404));
     assert!(error.to_string().contains("/missing answered 404; it is not there"), "{error}");
     assert_eq!(download_all(&client(), &[], 2, &Silent).unwrap(), []);

@@ -203,7 +203,7 @@ impl Pull<'_> {
                 Expected { digest: Some(descriptor.digest.clone()), size: Some(descriptor.size), most: None };
             jobs.push(Job { urls, destination: destination.clone(), expected, label: digest });
         }
-        download_all(self, &jobs, concurrency, self.observer)
+        download_all(self, &jobs, concurrency, self.observer).map_err(|failed| failed.error)
     }
 }
 

@@ -99,6 +99,16 @@ impl Checksum {
     }
 }
 
+impl From<&Digest> for Checksum {
+    fn from(digest: &Digest) -> Checksum {
+        let algorithm = match digest.algorithm() {
+            Algorithm::Sha256 => ChecksumAlgorithm::Sha256,
+            Algorithm::Sha512 => ChecksumAlgorithm::Sha512,
+        };
+        Checksum { algorithm, hex: digest.hex().to_owned() }
+    }
+}
+
 impl fmt::Display for Checksum {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.algorithm.name(), self.hex)

@@ -1,0 +1,141 @@
+//! What a lock file names, collected in one place, and taken from there again: an OCI layout (a directory or an archive of it), or the same
+//! in a registry. Files are named by what the lock says of them, and none is used that has another checksum.
+
+mod collect;
+mod take;
+
+pub use collect::write;
+pub use take::Vendor;
+
+use super::docker::kept_manifest;
+use super::oci;
+use super::packages::PathError;
+use crate::deb::pin::DebianPin;
+use crate::digest::Digest;
+use crate::fetch::FetchError;
+use crate::oci::manifest::{OCI_CONFIG, OCI_MANIFEST};
+use crate::oci::reference::{Reference, ReferenceError};
+use crate::oci::vendor;
+use crate::pins::BasePin;
+use crate::rpm::metadata::Checksum;
+use crate::rpm::pin::RpmPin;
+use std::path::{Path, PathBuf};
+
+const SIF: &str = crate::oci::artifact::SIF_LAYER;
+
+#[derive(Debug, thiserror::Error)]
+pub enum VendorError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("{place}: {cause}")]
+    Document { place: String, cause: vendor::VendorError },
+    #[error(transparent)]
+    Layout(#[from] oci::Error),
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("the lock file's base cannot be read: {0}")]
+    Lock(String),
+    #[error("the kept file {path} is damaged; remove it", path = path.display())]
+    Damaged { path: PathBuf },
+    #[error("{place} is there and was not made by `sifbuild vendor`; remove it, or name another place")]
+    Occupied { place: String },
+    #[error("oras://{0}: a collection is pushed to a tag, and not to a digest")]
+    NeedsTag(Reference),
+}
+
+/// Where a collection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Directory(PathBuf),
+    Archive(PathBuf),
+    Registry(Reference),
+}
+
+impl Place {
+    /// `DIRECTORY`, `oci:DIRECTORY`, `oci-archive:FILE` or `oras://REFERENCE`.
+    pub fn parse(text: &str) -> Result<Place, ReferenceError> {
+        if let Some(rest) = text.strip_prefix("oras://") {
+            return Reference::parse(rest).map(Place::Registry);
+        }
+        Ok(match text.strip_prefix("oci-archive:") {
+            Some(path) => Place::Archive(path.into()),
+            None => Place::Directory(text.strip_prefix("oci:").unwrap_or(text).into()),
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Directory(path) => write!(formatter, "{}", path.display()),
+            Place::Archive(path) => write!(formatter, "oci-archive:{}", path.display()),
+            Place::Registry(reference) => write!(formatter, "oras://{reference}"),
+        }
+    }
+}
+
+/// A file that a lock names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named {
+    /// For people.
+    pub title: String,
+    pub checksum: Checksum,
+    pub media_type: String,
+}
+
+impl Named {
+    fn new(title: impl Into<String>, checksum: &Checksum, media_type: &str) -> Named {
+        Named { title: title.into(), checksum: checksum.clone(), media_type: media_type.to_owned() }
+    }
+
+    fn of(title: impl Into<String>, digest: &Digest, media_type: &str) -> Named {
+        Named::new(title, &Checksum::from(digest), media_type)
+    }
+
+    /// Among the blobs.
+    fn place(&self, blobs: &Path) -> PathBuf {
+        blobs.join(self.checksum.algorithm().name()).join(self.checksum.hex())
+    }
+
+    /// Says what an image is made of, and is small.
+    pub fn is_document(&self) -> bool {
+        [OCI_MANIFEST, OCI_CONFIG].contains(&self.media_type.as_str())
+    }
+}
+
+/// The files of a base, as far as they are known: those of an image when its manifest is among the blobs. Files on this host are none of
+/// the lock's.
+pub fn named(base: &BasePin, blobs: &Path) -> Result<Vec<Named>, VendorError> {
+    let bad = |error: &dyn std::fmt::Display| VendorError::Lock(error.to_string());
+    Ok(match base {
+        BasePin::Scratch | BasePin::OciLayout { .. } | BasePin::Local { .. } => Vec::new(),
+        BasePin::Docker { reference, manifest } => {
+            let mut files = vec![Named::of(format!("{reference} manifest"), manifest, OCI_MANIFEST)];
+            if let Some(image) = kept_manifest(blobs, manifest) {
+                files.push(Named::of(format!("{reference} config"), &image.config.digest, OCI_CONFIG));
+                files.extend(image.layers.iter().enumerate().map(|(number, layer)| {
+                    Named::of(format!("{reference} layer {}", number + 1), &layer.digest, &layer.media_type)
+                }));
+            }
+            files
+        }
+        BasePin::Oras { reference, manifest, digest } => {
+            vec![Named::of(format!("{reference} manifest"), manifest, OCI_MANIFEST), Named::of(reference, digest, SIF)]
+        }
+        BasePin::Library { reference, digest, .. } => vec![Named::of(reference, digest, SIF)],
+        BasePin::Busybox { url, digest } => vec![Named::of(url, digest, "application/octet-stream")],
+        BasePin::Debian { lines } => {
+            let pin = DebianPin::parse(lines).map_err(|error| bad(&error))?;
+            let named = |one: &crate::deb::pin::PackagePin| {
+                Named::of(one.file_name(), &one.digest, "application/vnd.debian.binary-package")
+            };
+            pin.packages.iter().map(named).collect()
+        }
+        BasePin::Rpm { lines } => {
+            let pin = RpmPin::parse(lines).map_err(|error| bad(&error))?;
+            pin.packages.iter().map(|one| Named::new(one.file_name(), &one.checksum, "application/x-rpm")).collect()
+        }
+    })
+}
