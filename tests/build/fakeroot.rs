@@ -39,11 +39,54 @@ fn a_user_with_one_id_passes_every_check_that_root_passes() {
     assert!(failed.is_empty(), "root itself fails {failed:?}");
     assert_eq!(of_single, expected, "with one id");
     assert_eq!(of_range, expected, "with a range of ids");
-    let tree = open(&root.file("x.sif")).metadata();
-    for (place, mode) in [(&single, "one id"), (&range, "a range of ids")] {
-        let theirs = open(&place.file("x.sif")).metadata();
-        let different: Vec<&String> = tree.symmetric_difference(&theirs).collect();
-        assert!(different.is_empty(), "{mode}: {different:#?}");
+    same_trees(&root, &single, "one id");
+    same_trees(&root, &range, "a range of ids");
+}
+
+/// What an administrator does, in few packages.
+const ADMINISTRATION: &str = "%post
+  set -e
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update
+  apt-get install -y --no-install-recommends cron openssh-client sudo iputils-ping attr
+  useradd -m -u 1234 -s /bin/sh ann
+  test \"$(stat -c '%u:%g %a' /etc/shadow)\" = '0:42 640'
+  test \"$(stat -c %g /usr/bin/crontab)\" = \"$(getent group crontab | cut -d: -f3)\"
+  su ann -c 'touch /home/ann/f; test \"$(id -u)\" = 1234'
+  echo 'ann ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ann
+  chmod 440 /etc/sudoers.d/ann
+  test \"$(su ann -c 'sudo -n id -u')\" = 0
+  test \"$(su ann -c 'stat -c %U:%G /home/ann/f')\" = ann:ann
+  mknod /dev-null c 1 3
+  cp -a /dev-null /srv/null
+  test -c /srv/null
+  setfattr -n trusted.a -v 1 /srv/null
+  chown -R 7:8 /srv
+  tar -C / -cpf /srv.tar srv && rm -r /srv && tar -C / -xpf /srv.tar --same-owner && rm /srv.tar
+  test \"$(stat -c %u:%g /srv/null)\" = 7:8
+  dpkg --audit
+";
+
+/// `cargo test --test build -- --ignored fakeroot`.
+#[test]
+#[ignore = "needs root and the mirror of a Debian host: tests/run runs it"]
+fn an_older_libc_and_a_narrower_processor_are_answered_as_by_real_root() {
+    let mut bases = vec![("bullseye", vec![])];
+    if cfg!(target_arch = "x86_64") {
+        bases.push(("bookworm", vec!["--arch", "386"]));
+    }
+    for (suite, flags) in bases {
+        let definition = format!("Bootstrap: debootstrap\nOSVersion: {suite}\n{ADMINISTRATION}");
+        let root = Place::new();
+        let single = Place::of_user(SINGLE_USER).expect("this runs as root, where users can be made");
+        let range = Place::of_user(RANGE_USER).expect("this runs as root, where uidmap is");
+        std::thread::scope(|scope| {
+            scope.spawn(|| root.build("x.sif", &definition, &flags));
+            scope.spawn(|| single.build("x.sif", &definition, &flags));
+            scope.spawn(|| range.build("x.sif", &definition, &[&flags[..], &["--fakeroot-stat", "on"]].concat()));
+        });
+        same_trees(&root, &single, &format!("{suite} {flags:?}, one id"));
+        same_trees(&root, &range, &format!("{suite} {flags:?}, a range of ids"));
     }
 }
 
@@ -106,14 +149,61 @@ fn without_being_shown_owners_are_still_recorded() {
     assert_eq!(open(&place.file("x.sif")).owner("a"), "0664 3:4");
 }
 
-/// A static program with the attacks; its checks are told in its source.
-fn attacks(place: &Place) {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/build/fakeroot/attacks.c");
-    let program = place.file("attacks");
-    let output = Command::new("cc").args(["-static", "-pthread", "-O1", "-o"]).arg(&program).arg(source).output();
-    let output = output.unwrap_or_else(|error| panic!("cc: {error}: apt-get install -y gcc libc6-dev"));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+/// Compiles a source beside this file; its checks are told there.
+fn compile(place: &Place, name: &str, compiler: &str, flags: &[&str], package: &str) {
+    let source = format!("{}/tests/build/fakeroot/{name}.c", env!("CARGO_MANIFEST_DIR"));
+    let program = place.file(name);
+    let mut command = Command::new(compiler);
+    command.args(flags).args(["-pthread", "-O1", "-D_FILE_OFFSET_BITS=64", "-o"]).arg(&program).arg(source);
+    let output = command.output().unwrap_or_else(|error| panic!("{compiler}: {error}: apt-get install -y {package}"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}: apt-get install -y {package}");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// An image with musl as Alpine has it, one without any shared library, one for i386: busybox and a program.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn programs_of_any_libc_are_answered_as_by_real_root() {
+    const LINKER: &str = "/lib/ld-musl-x86_64.so.1";
+    let flavours: [(&str, &str, &[&str], &str); 3] = [
+        ("musl", "musl-gcc", &[], "musl-tools"),
+        ("static", "cc", &["-static"], "gcc libc6-dev"),
+        ("i386", "cc", &["-m32", "-static"], "gcc-multilib"),
+    ];
+    for user in [RANGE_USER, SINGLE_USER] {
+        for (flavour, compiler, flags, package) in flavours {
+            let Some(place) = Place::of_user(user) else { return };
+            let own = Place::new();
+            let musl = flavour == "musl";
+            let files = format!(
+                "%files\n  calls /bin/calls\n{}",
+                if musl { "  libc.so /lib/ld-musl-x86_64.so.1\n" } else { "" }
+            );
+            let script = "%post\n  chmod 755 /lib/* 2>/dev/null || true\n  /bin/calls\n";
+            let definition = format!("{BASE}{files}{script}");
+            for place in [&own, &place] {
+                compile(place, "calls", compiler, flags, package);
+                if musl {
+                    fs::copy(LINKER, place.file("libc.so")).unwrap();
+                }
+            }
+            let expected = checks(&own.build("x.sif", &definition, &[]));
+            assert!(expected.len() >= 33, "{expected:?}");
+            let failed: Vec<&String> = expected.iter().filter(|(_, passed)| !passed).map(|(name, _)| name).collect();
+            assert!(failed.is_empty(), "{flavour}: root itself fails {failed:?}");
+            let stat = if user == RANGE_USER { "on" } else { "auto" };
+            let text = place.build("x.sif", &definition, &["--fakeroot-stat", stat]);
+            assert_eq!(checks(&text), expected, "{flavour}, {user}: {text}");
+            same_trees(&own, &place, &format!("{flavour}, {user}"));
+        }
+    }
+}
+
+fn same_trees(one: &Place, other: &Place, who: &str) {
+    let (one, other) = (open(&one.file("x.sif")).metadata(), open(&other.file("x.sif")).metadata());
+    let different: Vec<&String> = one.symmetric_difference(&other).collect();
+    assert!(different.is_empty(), "{who}: {different:#?}");
 }
 
 const ATTACKS: [&str; 11] =
@@ -122,7 +212,7 @@ const ATTACKS: [&str; 11] =
 #[test]
 fn attacks_on_the_supervisor_end_as_for_real_root() {
     let Some(place) = Place::of_user(SINGLE_USER) else { return };
-    attacks(&place);
+    compile(&place, "attacks", "cc", &["-static"], "gcc libc6-dev");
     let script: Vec<String> = ATTACKS
         .iter()
         .map(|name| format!("  rm -rf /w /w50 /w60 /w77; mkdir /w /w50 /w60 /w77; chown 50:50 /w50; chown 60:60 /w60; chown 77:77 /w77\n  /attacks {name} && echo attack: {name} ok || echo attack: {name} FAILED\n"))

@@ -4,7 +4,7 @@
 //! in the caller's directory, records whose it is, and hands the descriptor over.
 
 use super::calls::Call;
-use super::credentials::{self, Credentials, may_access};
+use super::credentials::{self, Credentials, Owner, may_access};
 use super::notify::Reply;
 use super::process::Process;
 use super::supervisor::{Answer, Supervisor};
@@ -155,6 +155,49 @@ impl Supervisor {
         self.make(process, directory, &path, &credentials, |place, _| Ok(rustix::fs::symlink(&target, place)?))
     }
 
+    /// Overlay gives the new name of what it copies up another number than the old one shows.
+    pub(super) fn hard_link(&self, process: &Process<'_>, call: Call) -> io::Result<Answer> {
+        let (from, first, to, second, flags) = match call {
+            Call::HardLinkAt => (process.int(0), 1, process.int(2), 3, process.int(4)),
+            _ => (libc::AT_FDCWD, 0, libc::AT_FDCWD, 1, 0),
+        };
+        let follow = flags & libc::AT_SYMLINK_FOLLOW != 0;
+        let Some(old) = self.place_at(process, from, process.argument(first), flags)? else {
+            return Ok(Reply::Continue.into());
+        };
+        let path = process.read_string(process.argument(second))?;
+        let credentials = self.credentials(process)?;
+        process.within(|| {
+            let before = process.status(&old, follow)?;
+            let Some((parent, _)) = process.parent(to, &path) else { return Ok(Reply::Continue.into()) };
+            let parent = self.owner(&process.status(&parent, true)?);
+            let new = process.place(to, &path);
+            if before.kind() == libc::S_IFDIR || process.status(&new, false).is_ok() {
+                return Ok(Reply::Continue.into());
+            }
+            if !may_access(&credentials, parent, 3) {
+                return Ok(Reply::Errno(libc::EACCES).into());
+            }
+            if !may_link(&credentials, self.owner(&before)) {
+                return Ok(Reply::Errno(libc::EPERM).into());
+            }
+            let file = process.hold(&old, follow)?;
+            if !process.is_valid() {
+                return Ok(Reply::Continue.into());
+            }
+            let held = process.held(file.as_fd());
+            let flags = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+            match rustix::fs::linkat(rustix::fs::CWD, &held, rustix::fs::CWD, new.as_c_str(), flags) {
+                Ok(()) => {
+                    let (old, new) = (process.status(&old, follow)?, process.status(&new, false)?);
+                    self.state().records.join(&before, &old, &new);
+                    Ok(Reply::Value(0).into())
+                }
+                Err(errno) => Ok(Reply::Errno(errno.raw_os_error()).into()),
+            }
+        })
+    }
+
     /// Makes something that no descriptor comes of, and records whose it is.
     pub(super) fn make(
         &self,
@@ -259,6 +302,14 @@ impl Supervisor {
             false => Ok(Err(libc::EPERM)),
         }
     }
+}
+
+/// Spec: proc_sys_fs(5), `protected_hardlinks`.
+fn may_link(credentials: &Credentials, owner: Owner) -> bool {
+    let set_id = owner.mode & libc::S_ISUID != 0
+        || owner.mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP;
+    let safe = owner.mode & libc::S_IFMT == libc::S_IFREG && !set_id && may_access(credentials, owner, 6);
+    safe || credentials.user.files == owner.user || credentials.may(credentials::FOWNER)
 }
 
 /// Spec: open(2): below a set-group-id directory its group, else the caller's.

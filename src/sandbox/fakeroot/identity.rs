@@ -7,8 +7,11 @@ use super::notify::Reply;
 use super::process::Process;
 use super::supervisor::{Answer, Supervisor};
 use rustix::fs::{Mode, OFlags};
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `_LINUX_CAPABILITY_VERSION_1`: one pair of words; 2 and 3 have two.
 const VERSION_1: u32 = 0x1998_0330;
@@ -16,6 +19,44 @@ const VERSION_2: u32 = 0x2007_1026;
 const VERSION_3: u32 = 0x2008_0522;
 /// Ids beyond 16 bits, as the kernel shows them to calls of 16 bits.
 const OVERFLOW: u32 = 65534;
+
+/// A thread that was given the identity of the program which it is about to become.
+struct Executing {
+    before: usize,
+    after: usize,
+    program: (u64, u64, u64),
+}
+
+/// By thread; those that are not yet seen to have become it.
+#[derive(Default)]
+pub(super) struct AllExecuting {
+    count: AtomicUsize,
+    threads: Mutex<HashMap<u32, Executing>>,
+}
+
+/// Threads killed in exec leave their lines; more than can be in exec at once are such.
+const MOST_EXECUTING: usize = 1 << 16;
+
+impl AllExecuting {
+    fn note(&self, thread: u32, executing: Executing) {
+        let mut threads = self.threads.lock().expect("no thread panics with the lines in its hands");
+        if threads.len() >= MOST_EXECUTING {
+            threads.clear();
+        }
+        threads.insert(thread, executing);
+        self.count.store(threads.len(), Ordering::Release);
+    }
+
+    fn take(&self, thread: u32) -> Option<Executing> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut threads = self.threads.lock().expect("no thread panics with the lines in its hands");
+        let taken = threads.remove(&thread);
+        self.count.store(threads.len(), Ordering::Release);
+        taken
+    }
+}
 
 impl Supervisor {
     pub(super) fn get_identity(&self, process: &Process<'_>, call: Call) -> io::Result<Answer> {
@@ -263,14 +304,26 @@ impl Supervisor {
             let set_group = (honoured && by_group).then_some(owner.group);
             let mut after = credentials.clone();
             after.execute(set_user, set_group);
-            if after != credentials
-                && process.is_valid()
-                && let Some(number) = self.state().identities.number(after)
-            {
-                process.set_identity(number)?;
+            if after == credentials {
+                return Ok(Reply::Continue.into());
+            }
+            let program = process.program()?;
+            let next = self.state().identities.number(after);
+            if let Some(next) = next.filter(|_| process.is_valid()) {
+                self.executing.note(process.call.thread, Executing { before: number, after: next, program });
+                process.set_identity(next)?;
             }
             Ok(Reply::Continue.into())
         })
+    }
+
+    /// An exec that the kernel refused after all (`E2BIG`, `ENOMEM`, a bad format) gave nothing: seen when the same program calls again.
+    pub(super) fn settle(&self, process: &Process<'_>) {
+        let Some(of) = self.executing.take(process.call.thread) else { return };
+        if process.identity() == of.after && process.program().is_ok_and(|program| program == of.program) {
+            // It is gone, or runs on as what it is.
+            let _ = process.set_identity(of.before);
+        }
     }
 
     /// A script gets nothing of its file's owner, nor does a file that the kernel will not run and a shell then reads.

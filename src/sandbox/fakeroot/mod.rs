@@ -7,9 +7,8 @@
 //! supervisor has the rights of the processes that it serves and no more, and acts in their root.
 //!
 //! What it does not imitate: refusing users to read or write what exists (they are the one id, and may), numbers in `/proc/PID/status`,
-//! `SO_PEERCRED`, the contents of devices that scripts make; `nosuid` mounts (set-id bits count there); an exec of a set-id program that the
-//! kernel refuses after it was looked at (too many arguments), which leaves the caller with the program's identity; ids of a user namespace that the
-//! container makes. Sources: seccomp_unotify(2), and the measurements named in each module.
+//! `SO_PEERCRED`, the contents of devices that scripts make; `nosuid` mounts (set-id bits count there); ids of a user namespace that the container
+//! makes; that root's writing leaves set-id bits alone (the kernel takes them from a file that a user namespace's root writes to). Sources: seccomp_unotify(2), and the measurements named in each module.
 
 mod attributes;
 mod calls;

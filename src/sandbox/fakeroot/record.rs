@@ -57,6 +57,8 @@ impl Record {
 #[derive(Default)]
 pub struct Records {
     of: HashMap<Key, (Record, Option<Birth>)>,
+    /// Other numbers that overlay shows of an inode under some of its names; the birth time tells whether it still is that inode.
+    others: HashMap<Key, (Key, Option<Birth>)>,
     with_attributes: usize,
     devices: usize,
 }
@@ -68,7 +70,7 @@ impl Records {
     }
 
     pub fn get(&self, status: &Status) -> Option<&Record> {
-        let (record, birth) = self.of.get(&status.key())?;
+        let (record, birth) = self.of.get(&self.key(status))?;
         match birth {
             Some(birth) if status.birth().is_some_and(|found| found != *birth) => None,
             _ => Some(record),
@@ -81,19 +83,37 @@ impl Records {
         let mut record =
             self.get(status).cloned().unwrap_or_else(|| Record { user: shown.0, group: shown.1, ..Record::default() });
         change(&mut record);
+        let key = self.key(status);
         if record.is_default(shown) {
-            self.forget(status.key());
+            self.forget(key);
         } else {
-            self.put(status.key(), record, status.birth());
+            self.put(key, record, status.birth());
+        }
+    }
+
+    /// Another name was made of an inode, which the kernel now shows so under the old and the new one.
+    pub fn join(&mut self, before: &Status, old: &Status, new: &Status) {
+        self.follow(before, old);
+        let key = self.key(old);
+        if key != new.key() && old.birth() == new.birth() {
+            self.forget(new.key());
+            self.others.insert(new.key(), (key, new.birth()));
+        }
+    }
+
+    fn key(&self, status: &Status) -> Key {
+        match self.others.get(&status.key()) {
+            Some((key, birth)) if *birth == status.birth() => *key,
+            _ => status.key(),
         }
     }
 
     /// What was recorded of one inode goes over to the one that overlay made of it.
     pub fn follow(&mut self, before: &Status, after: &Status) {
-        if before.key() != after.key()
+        if self.key(before) != self.key(after)
             && let Some(record) = self.get(before).cloned()
         {
-            self.put(after.key(), record, after.birth());
+            self.put(self.key(after), record, after.birth());
         }
     }
 
@@ -108,6 +128,7 @@ impl Records {
 
     /// A device of this number, by number alone: for lists of names, which say no more.
     pub fn device(&self, key: Key) -> Option<Device> {
+        let key = self.others.get(&key).map_or(key, |(key, _)| *key);
         self.of.get(&key)?.0.device
     }
 
@@ -165,6 +186,17 @@ mod tests {
         records.follow(&status(7, 1), &status(9, 2));
         assert_eq!(records.get(&status(9, 2)).map(|record| record.group), Some(42));
         assert_eq!(records.get(&status(9, 3)), None);
+    }
+
+    #[test]
+    fn an_inode_of_two_numbers_has_one_record() {
+        let mut records = Records::default();
+        records.remember((0, 7), Record { group: 42, ..Record::default() }, None);
+        records.join(&status(7, 1), &status(7, 2), &status(9, 2));
+        assert_eq!(records.get(&status(9, 2)).map(|record| record.group), Some(42));
+        records.change(&status(9, 2), |record| record.user = 5);
+        assert_eq!(records.get(&status(7, 2)).map(|record| (record.user, record.group)), Some((5, 42)));
+        assert_eq!(records.get(&status(9, 3)), None, "the number was used again");
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use super::calls::{Call, Scope};
 use super::credentials::{Credentials, Identities};
 use super::filter;
+use super::identity::AllExecuting;
 use super::notify::{self, Notification, Reply};
 use super::process::{Outside, Process};
 use super::record::Records;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// What a process is told, or given.
@@ -34,6 +36,9 @@ pub struct Supervisor {
     pub patient: bool,
     table: HashMap<(u32, i32), Call>,
     state: Mutex<State>,
+    pub(super) executing: AllExecuting,
+    /// Set by the first call that gives a process another root or other mounts: none passes unseen, in no scope.
+    views_differ: AtomicBool,
 }
 
 #[derive(Default)]
@@ -50,7 +55,9 @@ impl Supervisor {
                 table.insert((architecture, filter::number(row, architecture)), row.call);
             }
         }
-        Supervisor { scope, patient, table, state: Mutex::new(State { records, identities: Identities::default() }) }
+        let state = Mutex::new(State { records, identities: Identities::default() });
+        let (executing, views_differ) = (AllExecuting::default(), AtomicBool::new(false));
+        Supervisor { scope, patient, table, state, executing, views_differ }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -71,7 +78,7 @@ impl Supervisor {
 
     /// Answers one call.
     pub fn serve(&self, listener: BorrowedFd<'_>, call: Notification, outside: &Outside) {
-        let process = Process { listener, call, outside };
+        let process = Process { listener, call, outside, views_differ: self.views_differ.load(Ordering::SeqCst) };
         // What cannot be looked at is the kernel's to refuse: it has the right errno for a bad path or address.
         let answer = self.answer(&process).unwrap_or(Answer::Reply(Reply::Continue));
         let sent = match answer {
@@ -91,6 +98,7 @@ impl Supervisor {
         let Some(call) = self.table.get(&(process.call.arch, process.call.number)).copied() else {
             return Ok(Reply::Errno(libc::ENOSYS).into());
         };
+        self.settle(process);
         match call {
             Call::Stat | Call::LinkStat | Call::FileStat | Call::StatAt => self.stat(process, call),
             Call::StatX => self.statx(process),
@@ -99,6 +107,7 @@ impl Supervisor {
             Call::Open | Call::OpenAt | Call::OpenAt2 | Call::Create => self.open(process, call),
             Call::MakeDirectory | Call::MakeDirectoryAt => self.make_directory(process, call),
             Call::MakeLink | Call::MakeLinkAt => self.make_link(process, call),
+            Call::HardLink | Call::HardLinkAt => self.hard_link(process, call),
             Call::Remove | Call::RemoveAt | Call::RemoveDirectory | Call::Rename | Call::RenameAt => {
                 self.remove(process, call)
             }
@@ -138,13 +147,20 @@ impl Supervisor {
             Call::GetLimit | Call::SetLimit | Call::ProcessLimit => self.limit(process, call),
             Call::Bind | Call::AnySocket => self.bind(process, call),
             Call::ChangeRoot => self.change_root(process),
-            Call::ChangeView | Call::Refused => Ok(Reply::Continue.into()),
+            Call::ChangeView => {
+                self.views_differ.store(true, Ordering::SeqCst);
+                Ok(Reply::Continue.into())
+            }
+            Call::Refused => Ok(Reply::Continue.into()),
         }
     }
 
     fn change_root(&self, process: &Process<'_>) -> io::Result<Answer> {
         match self.credentials(process)?.may(super::credentials::SYS_CHROOT) {
-            true => Ok(Reply::Continue.into()),
+            true => {
+                self.views_differ.store(true, Ordering::SeqCst);
+                Ok(Reply::Continue.into())
+            }
             false => Ok(Reply::Errno(libc::EPERM).into()),
         }
     }

@@ -62,7 +62,8 @@ impl Watch {
             until_look -= 1;
             if until_look == 0 {
                 until_look = BETWEEN_LOOKS;
-                if self.is_waiting() {
+                // One busy process has its next call waiting each time that this thread comes to look.
+                if !wake.in_place && self.is_waiting() {
                     if !helping {
                         helping = true;
                         self.start_helpers(helpers, here);
