@@ -140,7 +140,8 @@ pub fn question(bootstrap: &Bootstrap, arch: Arch) -> String {
         Bootstrap::Yum(base) => {
             let text = |value: &'_ Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
             let urls = base.update_url.iter().chain(&base.other_urls);
-            let words = [&base.mirror_url].into_iter().chain(urls).chain(&base.modules).chain(&base.include);
+            let words =
+                [&base.mirror_url].into_iter().chain(urls).chain(&base.modules).chain(&base.include).chain(&base.keys);
             own = [text(&base.os_version), text(&base.setopt), base.fingerprints.join(",")]
                 .into_iter()
                 .chain(words.map(|word| word.value.clone()))

@@ -43,9 +43,20 @@ pub(super) fn keys(agent: &str) -> (&'static [&'static str], usize) {
         "localimage" | "oras" | "shub" => (&["from", "fingerprints"], 1),
         "busybox" => (&["mirrorurl"], 1),
         "debootstrap" => (&["osversion", "mirrorurl", "include"], 1),
-        "yum" | "dnf" => {
-            (&["mirrorurl", "updateurl", "osversion", "include", "setopt", "modules", "otherurl", "fingerprints"], 1)
-        }
+        "yum" | "dnf" => (
+            &[
+                "mirrorurl",
+                "updateurl",
+                "osversion",
+                "include",
+                "setopt",
+                "modules",
+                "otherurl",
+                "productpgp",
+                "fingerprints",
+            ],
+            1,
+        ),
         "arch" => (&["confurl", "include"], 0),
         "buildkit" | "dockerfile" => (&["from", "target", "frontend", "filename", "buildargs"], 1),
         "zypper" => (
@@ -133,6 +144,7 @@ fn yum_base(report: &mut Report<'_>, header: &[HeaderEntry], agent: &str) -> Opt
         setopt: value(header, "setopt").map(|setopt| setopt.value),
         modules: list("modules").collect(),
         other_urls: others.map(|entry| mirror_url(Spanned::new(entry.value.clone(), entry.span))).collect(),
+        keys: list("productpgp").collect(),
         fingerprints: fingerprints(report, header),
     })
 }

@@ -263,6 +263,8 @@ pub struct YumBase {
     pub modules: Vec<Spanned<String>>,
     /// Further repositories, of `OtherURL0` and so on, which Apptainer ignores here.
     pub other_urls: Vec<Spanned<String>>,
+    /// Addresses of keys, of `ProductPGP`: Apptainer reads the header for zypper only, and ignores it here.
+    pub keys: Vec<Spanned<String>>,
     /// Of keys that may have signed packages, upper-case hexadecimal.
     pub fingerprints: Vec<String>,
 }

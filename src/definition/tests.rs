@@ -147,7 +147,7 @@ fn lowers_each_agent_to_its_own_variant() {
     for agent in ["yum", "dnf", "zypper"] {
         let text = format!(
             "Bootstrap: {agent}\nMirrorURL: http://h/%{{OSVERSION}}/\nOSVersion: 9\nInclude: a, b c\nModules: m:1, n:2\n\
-             OtherURL0: epel=http://e/\nSetopt: install_weak_deps=0\n"
+             OtherURL0: epel=http://e/\nProductPGP: https://h/k file:///k\nSetopt: install_weak_deps=0\n"
         );
         let Bootstrap::Yum(base) = stage(&text).bootstrap else { panic!("{agent}") };
         let words = |list: &[Spanned<String>]| list.iter().map(|word| word.value.clone()).collect::<Vec<_>>();
@@ -155,6 +155,7 @@ fn lowers_each_agent_to_its_own_variant() {
         assert_eq!(words(&base.include), ["a", "b", "c"]);
         assert_eq!(words(&base.modules), ["m:1", "n:2"]);
         assert_eq!(words(&base.other_urls), ["epel=http://e/"]);
+        assert_eq!(words(&base.keys), ["https://h/k", "file:///k"]);
     }
     for text in ["Bootstrap: arch\n", "Bootstrap: zypper\nMirrorURL: http://h/\nProduct: SLES\nUser: u\nRegcode: r\n"] {
         assert!(matches!(stage(text).bootstrap, Bootstrap::Absent(_)), "{text}");

@@ -47,7 +47,7 @@ pub enum YumError {
     #[error("Setopt: {0:?} is not NAME=VALUE, or has a value that is not known")]
     BadSetopt(String),
     #[error(
-        "there is no key to check packages with: name the distribution's key with --keyring FILE, its https address in GPG=URL, or its \
+        "there is no key to check packages with: name the distribution's key with --keyring FILE, its https address in the header (`ProductPGP: URL`) or in GPG=URL, or its \
          fingerprint in the header (`Fingerprints: …`, of a key that the repository carries as repodata/repomd.xml.key); \
          --no-check-signatures builds without"
     )]

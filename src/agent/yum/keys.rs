@@ -27,11 +27,16 @@ impl Asker<'_> {
     /// The keys that count. Fingerprints in the header leave only those.
     pub fn keys(&self, header: &Header, sources: &[Source]) -> Result<Keyring, YumError> {
         let mut keyring = read_files(&self.options.keyrings)?;
-        if let Some(url) = &self.options.key_url {
-            if !url.starts_with("https://") && !url.starts_with("file://") {
-                return Err(YumError::KeyAddress { url: url.clone(), cause: "it must begin with https://".into() });
+        for url in self.options.key_url.iter().chain(header.keys.iter().map(|word| &word.value)) {
+            let fault = |cause: String| YumError::KeyAddress { url: url.clone(), cause };
+            // A fingerprint tells the key by itself, whoever brings it.
+            let vouched = url.starts_with("http://") && !header.fingerprints.is_empty();
+            if !url.starts_with("https://") && !url.starts_with("file://") && !vouched {
+                return Err(fault(
+                    "it must begin with https:// or file://, or the header must name its fingerprint".into(),
+                ));
             }
-            self.add_from(url, &mut keyring).map_err(|cause| YumError::KeyAddress { url: url.clone(), cause })?;
+            self.add_from(url, &mut keyring).map_err(fault)?;
         }
         if keyring.is_empty() {
             self.add_host_keys(&mut keyring);
