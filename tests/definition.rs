@@ -1,7 +1,10 @@
 //! The definition language from outside: bad definitions with what is said about each, and real ones.
 
-use sifbuild::definition::{Arguments, parse, render};
+use sifbuild::arch::Arch;
+use sifbuild::definition::{Arguments, Bootstrap, parse, render};
 use sifbuild::diagnostic::Severity;
+use sifbuild::pins::{self, BasePin, Pins, StagePins};
+use sifbuild::plan::{IdMode, PlanOptions, plan};
 use sifbuild::source::SourceFile;
 use std::path::{Path, PathBuf};
 
@@ -87,4 +90,37 @@ fn reads_the_real_definitions_that_lie_beside_the_project() {
     }
     println!("{good} real definitions are read, {bad} are refused");
     assert!(good > 40 && bad < 5);
+}
+
+/// What stands in `defs` is what people start from: nothing to say about it, each base is asked for by a question of its own.
+#[test]
+fn definitions_to_start_from_are_read_and_planned() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("defs");
+    let mut questions = std::collections::BTreeSet::new();
+    let paths: Vec<PathBuf> =
+        files_of(&directory).into_iter().filter(|path| path.extension().is_some_and(|end| end == "def")).collect();
+    let list = std::fs::read_to_string(directory.join("README.md")).unwrap();
+    for path in &paths {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let parsed = parse(&SourceFile::new(path.display().to_string(), text.clone()), &Arguments::default());
+        assert!(parsed.diagnostics.is_empty(), "{}", render::text(&parsed.diagnostics, false));
+        let definition = parsed.definition.unwrap();
+        let question = pins::question(&definition.stages[0].bootstrap, Arch::Amd64);
+        let base = BasePin::Debian { lines: vec!["package".into()] };
+        let stage =
+            StagePins { question: question.clone(), base, files: Default::default(), app_files: Default::default() };
+        let plan = plan(&definition, &Pins { stages: vec![stage] }, &PlanOptions::new(Arch::Amd64, IdMode::Single));
+        let post = plan.steps.iter().any(|step| step.name.contains("post"));
+        assert_eq!(post, text.contains("%post"), "{name}");
+        let family = name.trim_end_matches("-compilers").trim_end_matches(|letter: char| !letter.is_alphabetic());
+        assert!(list.contains(family), "defs/README.md does not name {name}");
+        if !name.ends_with("-compilers") && !text.contains("MPI") {
+            assert!(questions.insert(question), "{name} is another one's base");
+        }
+        if let Bootstrap::Yum(base) = &definition.stages[0].bootstrap {
+            assert!(!base.fingerprints.is_empty(), "{name} names no key");
+        }
+    }
+    assert!(paths.len() >= 25, "{} definitions", paths.len());
 }

@@ -3,6 +3,7 @@
 //! Every test has a directory of its own, with its store, its home and its working directory.
 
 mod base;
+mod definitions;
 mod encrypted;
 mod failures;
 mod fakeroot;
