@@ -85,6 +85,15 @@ pub struct BuildArguments {
     /// Equal bytes on every run: no time in the image is later than SOURCE_DATE_EPOCH, or than the base where that is not set
     #[arg(long)]
     pub reproducible: bool,
+    /// Build twice, as reproducible, the second time in other surroundings, and show in what the images differ
+    #[arg(long)]
+    pub verify_reproducible: bool,
+    /// Which of the two builds of --verify-reproducible this is
+    #[arg(long, hide = true, requires = "verification")]
+    pub repetition: Option<super::verify_reproducible::Repetition>,
+    /// The directory that both builds share
+    #[arg(long, hide = true)]
+    pub verification: Option<PathBuf>,
 
     /// Encrypt the root filesystem (SIF only); implied by the two flags that give the key
     #[arg(short = 'e', long)]

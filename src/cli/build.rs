@@ -7,7 +7,7 @@ use super::keyserver::Asker;
 use super::limits::limits;
 use super::progress::Terminal;
 use super::sign::SignWithArguments;
-use super::{GlobalArguments, cache, exit, exit_code, ids, render_error, session};
+use super::{GlobalArguments, cache, exit, exit_code, ids, render_error, session, verify_reproducible};
 use crate::agent::{debian, docker, local, yum};
 use crate::arch::Arch;
 use crate::build::{self, BuildError, Engine, Form, Options};
@@ -47,8 +47,14 @@ impl From<BuildError> for Stop {
 }
 
 pub fn run(mut arguments: BuildArguments, global: &GlobalArguments) -> u8 {
-    arguments.force = arguments.force || may_replace(&arguments.target);
     let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
+    if let (Some(repetition), Some(shared)) = (arguments.repetition, arguments.verification.clone()) {
+        return finish(verify_reproducible::build_one(arguments, repetition, shared, &terminal));
+    }
+    arguments.force = arguments.force || may_replace(&arguments.target);
+    if arguments.verify_reproducible {
+        return finish(verify_reproducible::build_twice(&arguments, &terminal));
+    }
     finish(with_engine(arguments, &terminal, &|definition, engine, options| {
         Ok(build::build(definition, engine, options)?)
     }))
@@ -115,6 +121,9 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     } else {
         session::cache_directory(arguments.cache_dir.as_deref())
     };
+    // The sandbox works in another directory.
+    let place = std::path::absolute(&place)
+        .map_err(|error| Stop::usage(format!("{} cannot be used for the cache: {error}", place.display())))?;
     let (limit, _) = cache::limit(&place).map_err(|error| Stop::usage(error.to_string()))?;
     let began = SystemTime::now();
     let store = Store::open(&place, &session::store_mode()).map_err(|error| Stop {

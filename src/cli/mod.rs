@@ -6,6 +6,7 @@ mod binds;
 mod build;
 pub mod cache;
 pub mod check;
+mod compare;
 mod doctor;
 pub mod encryption;
 mod exchange;
@@ -33,6 +34,7 @@ mod tag;
 mod trust;
 mod vendor;
 mod verify;
+mod verify_reproducible;
 
 use crate::build::BuildError;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -60,6 +62,8 @@ pub mod exit {
     pub const TARGET: u8 = 7;
     /// A signature does not hold, or is missing; a base is not one that may be built from.
     pub const SIGNATURE: u8 = 8;
+    /// Two builds, or two images, are not the same.
+    pub const DIFFERENCE: u8 = 9;
 }
 
 /// Builds Singularity and Apptainer images from definition files, without a daemon and without privileges.
@@ -104,6 +108,7 @@ enum Command {
     Inspect(inspect::InspectArguments),
     /// Work on the parts of a SIF file
     Sif(sif::SifArguments),
+    Compare(compare::CompareArguments),
     Sign(Box<sign::SignArguments>),
     Verify(Box<verify::VerifyArguments>),
     Key(Box<key::KeyArguments>),
@@ -162,6 +167,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Command::Check(arguments) => check::run(&arguments) as u8,
         Command::Inspect(arguments) => report(inspect::run(&arguments), exit::SOURCE),
         Command::Sif(arguments) => report(sif::run(&arguments), exit::SOURCE),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Sign(arguments) => sign::run(*arguments, &line.global),
         Command::Verify(arguments) => verify::run(*arguments, &line.global),
         Command::Key(arguments) => key::run(*arguments, &line.global),

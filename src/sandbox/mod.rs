@@ -34,7 +34,7 @@ pub use abilities::{
 pub use error::Error;
 pub use fakeroot::{Fakeroot, Scope, correct, try_fakeroot};
 pub use fuse::{Owners, mount_image};
-pub use host::{HostScript, host_script};
+pub use host::{HostScript, host_script, rename_host};
 pub use ids::{Entered, IdMode, IdModeRequest, enter, enter_for_program};
 pub use interrupt::install as install_interrupt;
 pub use kept::FailedStep;

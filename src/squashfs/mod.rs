@@ -3,6 +3,7 @@
 //! [`Writer`] takes file bodies as they come and the tree at the end; [`Image`] gives both back. Knows nothing of SIF.
 
 mod blocks;
+mod compare;
 mod compress;
 pub mod dump;
 pub mod format;
@@ -13,6 +14,7 @@ mod tables;
 mod writer;
 
 pub use blocks::memory_of_thread;
+pub use compare::{Difference, compare, differing_bytes};
 pub use compress::{Codec, CodecError, Compression};
 pub use kept::{Kept, KeptError, Segment};
 pub use reader::{BodyReader, Image, ReadAt, ReadError, Window};

@@ -28,4 +28,5 @@ mod space;
 mod trust;
 mod unprivileged;
 mod vendor;
+mod verify_reproducible;
 mod walk;

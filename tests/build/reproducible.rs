@@ -6,7 +6,7 @@ use super::walk::BASE;
 use std::fs;
 
 /// What package managers leave behind.
-const POST: &str = r#"%post
+pub const POST: &str = r#"%post
     mkdir -p /var/log/apt /var/cache/ldconfig /var/lib/dpkg /etc/ssh
     date +%s%N > /var/log/dpkg.log
     cat /proc/sys/kernel/random/uuid > /var/log/apt/term.log
