@@ -12,12 +12,13 @@ mod release;
 pub use error::DebianError;
 pub use provide::{DebianBase, Mount, ProvideError, bring, provide};
 
-use super::packages::Kept;
+use super::packages::{self, Kept};
 use crate::arch::Arch;
 use crate::archive::compress::detecting_decoder;
 use crate::deb::base::is_merged;
 use crate::deb::index::{self, Package};
-use crate::deb::pin::{DebianPin, Variant};
+use crate::deb::package;
+use crate::deb::pin::{DebianPin, PackagePin, Variant};
 use crate::deb::release::IndexFile;
 use crate::deb::select::{Choice, select};
 use crate::definition::DebianBase as Header;
@@ -26,10 +27,12 @@ use crate::event::{Event, Observer};
 use crate::fetch::FetchError;
 use crate::fetch::http::{Fetch, Request, parse_url};
 use crate::fetch::retry;
+use crate::rpm::metadata::Checksum;
 use release::Signed;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes of a package index as it is downloaded, and unpacked.
@@ -117,6 +120,11 @@ pub fn pin(
         let found = index::parse(text).map_err(|cause| DebianError::Index { url: url.clone(), cause })?;
         packages.extend(found);
     }
+    let left = match &options.kept {
+        Some(kept) => asker.read_left(kept, &packages)?,
+        None => String::new(),
+    };
+    packages.extend(index::parse(&left).map_err(|cause| DebianError::Index { url: "kept packages".into(), cause })?);
     let codename = signed.codename(&asker.suite);
     let choice = Choice {
         variant: options.variant,
@@ -213,6 +221,26 @@ impl Asker<'_> {
         Err(self.absent("package index", &plain, &signed.release.components))
     }
 
+    /// The stanzas of what is to be kept and has left the archive, from the package files.
+    fn read_left(&self, kept: &Kept, packages: &[Package<'_>]) -> Result<String, DebianError> {
+        let pin = DebianPin::parse(&kept.lines)?;
+        let there: HashSet<(&str, &str)> = packages.iter().map(|one| (one.name, one.version)).collect();
+        let mut text = String::new();
+        for one in pin.packages.iter().filter(|one| !kept.moving.contains(&one.name)) {
+            if there.contains(&(one.name.as_str(), one.version.as_str())) {
+                continue;
+            }
+            match read_stanza(one, &provide::blob(&kept.blobs, one)) {
+                Ok(stanza) => text.push_str(&stanza),
+                Err(cause) => {
+                    let what = format!("{} {} left the archive and cannot stay: {cause}", one.name, one.version);
+                    self.observer.observe(Event::Warning(what));
+                }
+            }
+        }
+        Ok(text)
+    }
+
     fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
         let request = Request::get(parse_url(url)?);
         Ok(retry::get(self.fetch, &request, limit, self.observer)?.bytes)
@@ -254,6 +282,21 @@ impl Asker<'_> {
             self.observer.observe(Event::Detail(format!("cannot keep the answer in {}: {error}", folder.display())));
         }
     }
+}
+
+/// As in an index: the control file, and where the package lies.
+fn read_stanza(one: &PackagePin, path: &Path) -> Result<String, String> {
+    let told = |error: &dyn std::fmt::Display| error.to_string();
+    let mut file =
+        File::open(path).map_err(|_| "its file is neither in the cache nor in a vendor directory".to_owned())?;
+    let wanted = Checksum::from(&one.digest);
+    if packages::checksum(&mut file, wanted.algorithm()).map_err(|error| told(&error))? != wanted {
+        return Err(format!("the kept file {} is damaged", path.display()));
+    }
+    file.rewind().map_err(|error| told(&error))?;
+    let control = package::control(file).map_err(|error| told(&error))?;
+    let (filename, size, digest) = (&one.filename, one.size, one.digest.hex());
+    Ok(format!("{}\nFilename: {filename}\nSize: {size}\nSHA256: {digest}\n\n", control.trim_end()))
 }
 
 fn unpack_index(url: String, file: &IndexFile, bytes: &[u8]) -> Result<(String, String), DebianError> {

@@ -88,6 +88,10 @@ pub struct Kept {
     pub versions: BTreeSet<(String, String, String)>,
     /// Names.
     pub moving: BTreeSet<String>,
+    /// Of the base as it was.
+    pub lines: Vec<String>,
+    /// Where package files are that are no longer in the repositories.
+    pub blobs: PathBuf,
 }
 
 impl Kept {

@@ -97,6 +97,7 @@ pub fn pin(
         excluded: settings.excluded,
         no_weak: settings.no_weak,
         arch,
+        files: kept_files(options.kept.as_ref())?,
         kept: options.kept.clone(),
     };
     let choice = choose(&access, &question)?;
@@ -128,6 +129,14 @@ pub fn pin(
         keys: trust.keyring.to_bytes(),
         packages,
     })
+}
+
+/// The packages that are to stay, and where their files are.
+fn kept_files(kept: Option<&Kept>) -> Result<Vec<(PackagePin, PathBuf)>, YumError> {
+    let Some(kept) = kept else { return Ok(Vec::new()) };
+    let pin = RpmPin::parse(&kept.lines)?;
+    let stays = pin.packages.into_iter().filter(|one| !kept.moving.contains(&one.name));
+    Ok(stays.map(|one| (one.clone(), provide::blob(&kept.blobs, &one))).collect())
 }
 
 /// Lets the mirrors of a pinned base see the certificates that the header names.

@@ -24,10 +24,12 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
         let question = question(&stage.bootstrap, options.arch);
         trust::check_source(definition, stage, options)?;
         let mut fresh = false;
+        let fault = |cause: String| BuildError::Base { place: definition.place(stage.span), cause };
         let moves = |base: &&BasePin| base.packages().iter().any(|(name, ..)| options.moving.contains(*name));
         let base = match pins.recall(&question).or_else(|| lock.recall(&question)) {
             Some(base) if pins.recall(&question).is_none() && moves(&base) => {
-                pin_base(definition, stage, engine, &keeping(base, options))?
+                engine.take(base, false).map_err(fault)?;
+                pin_base(definition, stage, engine, &keeping(base, engine, options))?
             }
             Some(base) => base.clone(),
             None if options.locked_by.is_some() && !matches!(stage.bootstrap, Bootstrap::Scratch) => {
@@ -44,7 +46,6 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
                 }
             },
         };
-        let fault = |cause: String| BuildError::Base { place: definition.place(stage.span), cause };
         engine.take(&base, true).map_err(fault)?;
         trust::check(definition, stage, &base, fresh, engine, options)?;
         if let BasePin::Local { path, kind: LocalKind::Sif, digest } = &base {
@@ -66,10 +67,15 @@ pub fn pin(definition: &Definition, lock: &Pins, engine: &Engine<'_>, options: &
 }
 
 /// Options under which the packages of a base stay as they are, except those that move.
-fn keeping(base: &BasePin, options: &Options) -> Options {
+fn keeping(base: &BasePin, engine: &Engine<'_>, options: &Options) -> Options {
     let packages = base.packages().into_iter().filter(|(name, ..)| !options.moving.contains(*name));
     let versions = packages.map(|(name, version, arch)| (name.to_owned(), version.to_owned(), arch.to_owned()));
-    let kept = Some(Kept { versions: versions.collect(), moving: options.moving.clone() });
+    let lines = match base {
+        BasePin::Debian { lines } | BasePin::Rpm { lines } => lines.clone(),
+        _ => Vec::new(),
+    };
+    let (versions, moving, blobs) = (versions.collect(), options.moving.clone(), engine.store.blobs());
+    let kept = Some(Kept { versions, moving, lines, blobs });
     let mut options = options.clone();
     (options.debian.kept, options.yum.kept) = (kept.clone(), kept);
     options

@@ -70,6 +70,7 @@ fn solve(arguments: &SolveArguments, terminal: &Terminal) -> Result<(), Stop> {
         no_weak: arguments.no_weak,
         arch: arguments.arch.as_deref().map_or(Ok(Arch::host()), parse_arch)?,
         kept: None,
+        files: Vec::new(),
     };
     let trust = Trust {
         keyring: read_keys(&arguments.keyring).map_err(source)?,

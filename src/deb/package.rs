@@ -3,12 +3,15 @@
 //! Source: deb(5).
 
 use crate::archive::compress::detecting_decoder;
+use crate::archive::tar;
 use std::io::{self, Read};
 
 const GLOBAL_HEADER: &[u8; 8] = b"!<arch>\n";
 const MEMBER_HEADER: usize = 60;
 /// Members before the data that are looked at.
 const MAXIMUM_MEMBERS: usize = 32;
+/// Bytes of one control file; real ones have some thousand.
+const MAXIMUM_CONTROL: u64 = 1 << 20;
 /// Bytes that one package may unpack to.
 const MAXIMUM_UNPACKED: u64 = 64 << 30;
 
@@ -59,6 +62,24 @@ pub fn open<'a>(mut reader: impl Read + Send + 'a, part: Part) -> Result<Box<dyn
         skip(&mut reader, size % 2)?;
     }
     Err(PackageError::MissingMember(wanted))
+}
+
+/// The control file of a package file read from its beginning.
+pub fn control<'a>(reader: impl Read + Send + 'a) -> Result<String, PackageError> {
+    let mut archive = tar::Reader::new(open(reader, Part::Control)?);
+    let fault = |error: tar::Error| PackageError::Read(io::Error::other(error));
+    while let Some(mut entry) = archive.next_entry().map_err(fault)? {
+        if entry.header.path.strip_prefix(b"./").unwrap_or(&entry.header.path) != b"control" {
+            continue;
+        }
+        if entry.header.size > MAXIMUM_CONTROL {
+            break;
+        }
+        let mut text = Vec::new();
+        entry.read_to_end(&mut text)?;
+        return Ok(String::from_utf8_lossy(&text).into_owned());
+    }
+    Err(PackageError::MissingMember("control"))
 }
 
 /// Name and size in bytes of the next member; `None` at the end.

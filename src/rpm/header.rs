@@ -16,7 +16,9 @@ pub mod tag {
     pub const VERSION: u32 = 1001;
     pub const RELEASE: u32 = 1002;
     pub const EPOCH: u32 = 1003;
+    pub const BUILDTIME: u32 = 1006;
     pub const ARCH: u32 = 1022;
+    pub const SOURCERPM: u32 = 1044;
     pub const FILENAMES: u32 = 1027;
     pub const PAYLOADFORMAT: u32 = 1124;
     pub const DIRINDEXES: u32 = 1116;

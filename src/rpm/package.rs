@@ -2,6 +2,7 @@
 //!
 //! Source: rpm's manual, "RPM v4 format" (and "RPM v3", whose lead and signatures of header and payload together live on).
 
+mod describe;
 mod signature;
 
 pub use signature::{PackageTrust, SignatureError, verify};

@@ -134,6 +134,40 @@ fn a_lock_moves_only_the_packages_that_are_named_and_what_they_need() {
 }
 
 #[test]
+fn packages_stay_though_the_mirror_has_newer_ones_only_where_their_files_are_kept() {
+    let mirror = Mirror::copy();
+    let (place, key) = (Place::new(), mirror.key());
+    place.write("x.def", definition(&mirror, "choosy demo rpm findutils", "  true"));
+    place.succeed(&["lock", "--keyring", &key, "x.def"]);
+    place.succeed(&["vendor", "x.def"]);
+    let before = fs::read(place.file("x.def.lock")).unwrap();
+    for name in ["choosy", "demo", "demo-doc"] {
+        fs::remove_file(mirror.package(name)).unwrap();
+        let needs = if name == "demo" { "Requires: runtime\nRecommends: demo-doc\n" } else { "" };
+        mirror.build(name, &format!("Version: 2\nRelease: 1\nBuildArch: noarch\n{needs}%description\nx\n%files\n"));
+    }
+    mirror.index();
+    let moved = |cache: &str| {
+        fs::write(place.file("x.def.lock"), &before).unwrap();
+        let cache = place.file(cache);
+        let flags =
+            ["-q", "lock", "--cache-dir", cache.to_str().unwrap(), "--keyring", &key, "--update", "choosy", "x.def"];
+        place.succeed(&flags)
+    };
+    // From the vendor directory.
+    assert_eq!(moved("one"), "~ choosy.noarch 1-1 -> 2-1\n");
+    let built = build_offline(&place, "x.sif", &[]);
+    assert_eq!(built.code, Some(0), "the mirror is a directory, and the rest is vendored: {}", built.text);
+    fs::rename(place.file("x.def.vendor"), place.file("away")).unwrap();
+    let told = moved("two");
+    for part in
+        ["~ demo-doc.noarch 1-1 -> 2-1", "demo-doc-1-1.noarch left the repository base and cannot stay: its file"]
+    {
+        assert!(told.contains(part), "{part:?} in {told}");
+    }
+}
+
+#[test]
 fn only_what_vendor_made_is_replaced_and_read() {
     let mirror = Mirror::good();
     let place = Place::new();

@@ -13,7 +13,7 @@ use sifbuild::event::{Event, Recorder, Silent};
 use sifbuild::fetch::http::{Client, ClientOptions};
 use sifbuild::source::{Span, Spanned};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn header(mirror: Option<&Mirror>, include: &[&str]) -> Header {
     let plain = |text: &str| Spanned::new(text.to_owned(), Span::default());
@@ -79,14 +79,57 @@ fn packages_that_are_kept_stay_while_others_move() {
     packages.push(Package::new("tool-data", "2", ""));
     let mirror = Mirror::with(&key, &packages, "");
     let versions = |pin: DebianPin| pin.packages.into_iter().map(|one| one.version).collect::<Vec<_>>();
+    let lines = first.lines();
     let old = first.packages.into_iter().filter(|one| one.name != "tool");
     let kept = Kept {
         versions: old.map(|one| (one.name, one.version, one.architecture)).collect(),
         moving: ["tool".to_owned()].into(),
+        lines,
+        ..Kept::default()
     };
     let keeping = Options { kept: Some(kept), ..options(&key) };
     assert_eq!(versions(ask(&mirror, &keeping, &["tool"]).unwrap()), ["1.22", "2.41-1", "3.0", "2", "2"]);
     assert_eq!(versions(ask(&mirror, &options(&key), &["tool"]).unwrap()), ["1.22", "2.42-1", "3.1", "2", "2"]);
+}
+
+#[test]
+fn packages_that_are_kept_are_read_from_their_files_when_the_archive_has_newer_ones_only() {
+    let (key, work) = (Key::new(), tempfile::tempdir().unwrap());
+    let old = Mirror::new(&key);
+    let first = ask(&old, &options(&key), &["tool"]).unwrap();
+    bring(&first, work.path()).unwrap();
+    let newer = |name, fields: &str| Package::new(name, "9", fields);
+    let mirror = Mirror::with(
+        &key,
+        &[
+            newer("dpkg", "Priority: required\nEssential: yes\nPre-Depends: libc6"),
+            newer("libc6", "Priority: optional"),
+            newer("apt", "Priority: important\nDepends: libc6"),
+            newer("tool", "Depends: tool-data"),
+            newer("tool-data", ""),
+        ],
+        "",
+    );
+    let kept = |blobs: PathBuf| Kept {
+        versions: first
+            .packages
+            .iter()
+            .map(|one| (one.name.clone(), one.version.clone(), one.architecture.clone()))
+            .collect(),
+        moving: ["apt".to_owned()].into(),
+        lines: first.lines(),
+        blobs,
+    };
+    let versions = |blobs: &str| {
+        let keeping = Options { kept: Some(kept(work.path().join(blobs))), ..options(&key) };
+        let observer = Recorder::default();
+        let pin = pin(&header(Some(&mirror), &["tool"]), &keeping, Arch::Amd64, &client(), &observer).unwrap();
+        let told = observer.events.lock().unwrap().iter().filter(|event| matches!(event, Event::Warning(_))).count();
+        (pin.packages.into_iter().map(|one| one.version).collect::<Vec<_>>(), told)
+    };
+    let text = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+    assert_eq!(versions("blobs"), (text(&["1.22", "2.41-1", "9", "1.5", "1.5"]), 0));
+    assert_eq!(versions("nothing"), (text(&["9", "9", "9", "9", "9"]), 4), "with a warning for each that cannot stay");
 }
 
 #[test]

@@ -107,6 +107,12 @@ impl Package {
         ]
     }
 
+    /// What the control file and the index say alike.
+    fn stanza(&self) -> String {
+        let fields = if self.fields.is_empty() { String::new() } else { format!("{}\n", self.fields) };
+        format!("Package: {}\nVersion: {}\nArchitecture: amd64\n{fields}", self.name, self.version)
+    }
+
     /// Its file: `/bin/NAME` and nothing else.
     fn write(&self) -> Vec<u8> {
         let tar = |path: &str, content: &str| {
@@ -117,7 +123,7 @@ impl Package {
             builder.append_data(&mut header, path, content.as_bytes()).unwrap();
             builder.into_inner().unwrap()
         };
-        let control = tar("./control", &format!("Package: {}\n", self.name));
+        let control = tar("./control", &self.stanza());
         let data = liblzma::encode_all(&tar(&format!("./bin/{}", self.name), self.version)[..], 1).unwrap();
         let mut bytes = b"!<arch>\n".to_vec();
         for (name, content) in [("debian-binary", b"2.0\n".to_vec()), ("control.tar", control), ("data.tar.xz", data)] {
@@ -149,11 +155,9 @@ impl Mirror {
             let bytes = package.write();
             let filename = format!("pool/{}_{}_amd64.deb", package.name, package.version);
             std::fs::write(root.path().join(&filename), &bytes).unwrap();
-            let fields = if package.fields.is_empty() { String::new() } else { format!("{}\n", package.fields) };
             index.push_str(&format!(
-                "Package: {}\nVersion: {}\nArchitecture: amd64\n{fields}Filename: {filename}\nSize: {}\nSHA256: {}\n\n",
-                package.name,
-                package.version,
+                "{}Filename: {filename}\nSize: {}\nSHA256: {}\n\n",
+                package.stanza(),
                 bytes.len(),
                 Digest::of(&bytes).hex(),
             ));

@@ -55,6 +55,8 @@ pub enum DebianError {
     Unpack { url: String, cause: io::Error },
     #[error("{url}: {cause}")]
     Index { url: String, cause: IndexError },
+    #[error("the base as it was cannot be read: {0}")]
+    Before(#[from] PinError),
     #[error(transparent)]
     Select(#[from] SelectError),
     #[error("the kept answer {path} is damaged: {cause}; remove it", path = path.display())]

@@ -64,7 +64,7 @@ pub fn provide(
     Ok(DebianBase { layer, script: configure_script(pin), mounts })
 }
 
-fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
+pub(super) fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
     blobs.join(package.digest.algorithm().name()).join(package.digest.hex())
 }
 

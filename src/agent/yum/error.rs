@@ -5,6 +5,7 @@ use crate::openpgp::Refusal;
 use crate::openpgp::policy::BlockError;
 use crate::rpm::metadata::modules::ModuleError;
 use crate::rpm::metadata::{Checksum, MetadataError};
+use crate::rpm::pin::PinError;
 use crate::rpm::solve::{RequestError, SolveError};
 use std::path::PathBuf;
 
@@ -58,6 +59,8 @@ pub enum YumError {
     NoRpm(RequestError),
     #[error("{0} does not lie in its repository, but elsewhere; that is not known here")]
     Elsewhere(String),
+    #[error("the base as it was cannot be read: {0}")]
+    Before(#[from] PinError),
     #[error(transparent)]
     Modules(#[from] ModuleError),
     #[error(transparent)]

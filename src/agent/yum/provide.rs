@@ -75,7 +75,7 @@ pub fn provide(
     Ok(RpmBase { layer, script: install_script(pin), packages })
 }
 
-fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
+pub(super) fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
     blobs.join(package.checksum.algorithm().name()).join(package.checksum.hex())
 }
 

@@ -2,17 +2,21 @@
 
 use super::YumError;
 use super::repository::{Access, Repository, Source};
-use crate::agent::packages::Kept;
+use crate::agent::packages::{self, Kept};
 use crate::arch::Arch;
 use crate::archive::compress::detecting_decoder;
 use crate::event::Event;
 use crate::rpm::metadata::modules::Modules;
 use crate::rpm::metadata::{Data, MetadataError, compact, comps, filelists, primary};
-use crate::rpm::pool::{self, Architectures, PackageId, Pool};
+use crate::rpm::package::Package;
+use crate::rpm::pin::PackagePin;
+use crate::rpm::pool::{self, Architectures, NewPackage, PackageId, Pool};
 use crate::rpm::solve::{Group, Request, Solution, select, solve};
 use std::collections::BTreeSet;
-use std::io::{BufReader, Read};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 /// Bytes that module documents may unpack to.
 const MAXIMUM_MODULES: u64 = 256 << 20;
@@ -31,6 +35,8 @@ pub struct Question {
     pub arch: Arch,
     /// Chosen rather than newer ones.
     pub kept: Option<Kept>,
+    /// The packages that are kept, with their files, which need not be there.
+    pub files: Vec<(PackagePin, PathBuf)>,
 }
 
 /// The answer: the packages of all repositories, and which of them.
@@ -63,6 +69,7 @@ fn choose_once(access: &Access<'_>, question: &Question) -> Result<Choice, YumEr
         groups: Vec::new(),
         modules: Modules::default(),
         favoured: BTreeSet::new(),
+        kept: &question.files,
         wants_groups: question.packages.iter().any(|text| text.starts_with('@')),
     };
     for source in &question.sources {
@@ -97,6 +104,7 @@ struct Loader<'a> {
     groups: Vec<Group>,
     modules: Modules,
     favoured: BTreeSet<PackageId>,
+    kept: &'a [(PackagePin, PathBuf)],
     wants_groups: bool,
 }
 
@@ -109,6 +117,7 @@ impl Loader<'_> {
         if let Some(data) = file(&["primary"]) {
             self.load_packages(&repository, &data)?;
         }
+        self.add_kept(source, start);
         if self.wants_groups {
             self.load_groups(&repository)?;
         }
@@ -125,6 +134,23 @@ impl Loader<'_> {
         self.ranges.push(start..start + count);
         self.repositories.push(repository);
         Ok(())
+    }
+
+    /// Adds what is to be kept and has left the repository, from the package files, whose headers say the same as metadata.
+    fn add_kept(&mut self, source: &Source, start: PackageId) {
+        let (pool, observer) = (&mut self.pool, self.access.observer);
+        let mut own = self.kept.iter().filter(|(pin, _)| pin.repository == source.name).peekable();
+        if own.peek().is_none() {
+            return;
+        }
+        let there: BTreeSet<String> = (start..pool.packages().len()).map(|package| pool.nevra(package)).collect();
+        for (pin, path) in own.filter(|(pin, _)| !there.contains(&pin.nevra())) {
+            let added = read_kept(pin, path, pool).map(|new| pool.add(new));
+            if let Err(cause) = added {
+                let text = format!("{} left the repository {} and cannot stay: {cause}", pin.nevra(), source.name);
+                observer.observe(Event::Warning(text));
+            }
+        }
     }
 
     /// From the compact form that was kept of the file, else from the file.
@@ -214,6 +240,21 @@ impl Loader<'_> {
         }
         Ok(found > 0)
     }
+}
+
+/// A package from its file.
+fn read_kept(pin: &PackagePin, path: &Path, pool: &mut Pool) -> Result<NewPackage, String> {
+    let told = |error: &dyn std::fmt::Display| error.to_string();
+    let mut file =
+        File::open(path).map_err(|_| "its file is neither in the cache nor in a vendor directory".to_owned())?;
+    match packages::checksum(&mut file, pin.checksum.algorithm()) {
+        Ok(found) if found == pin.checksum => {}
+        Ok(_) => return Err(format!("the kept file {} is damaged", path.display())),
+        Err(error) => return Err(told(&error)),
+    }
+    file.rewind().map_err(|error| told(&error))?;
+    let package = Package::read(&mut BufReader::new(file)).map_err(|error| told(&error))?;
+    package.describe(pin, pool).map_err(|error| told(&error))
 }
 
 impl Access<'_> {
