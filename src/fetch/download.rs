@@ -61,12 +61,12 @@ pub fn download(
 ) -> Result<Downloaded, FetchError> {
     let mut part = Part::open(destination, expected)?;
     let mut failures = Vec::new();
-    for url in urls {
+    for (at, url) in urls.iter().enumerate() {
         part.validator = None;
         if expected.digest.is_none() {
             part.restart()?;
         }
-        let mut transfer = Transfer { fetch, url, expected, observer, label };
+        let mut transfer = Transfer { fetch, url, expected, observer, label, last: at + 1 == urls.len() };
         match transfer.run(&mut part) {
             Ok(digest) => {
                 let size = part.length;
@@ -145,6 +145,8 @@ struct Transfer<'a> {
     expected: &'a Expected,
     observer: &'a dyn Observer,
     label: &'a str,
+    /// There is no other place to ask.
+    last: bool,
 }
 
 impl Transfer<'_> {
@@ -161,6 +163,10 @@ impl Transfer<'_> {
                 Ok(digest) => return Ok(digest),
                 // What an earlier run left behind was not what it seemed: once more, from the start.
                 Err(FetchError::WrongDigest { .. } | FetchError::WrongSize { .. }) if inherited => part.restart()?,
+                // A mirror that is dead is not waited for while there are others.
+                Err(error @ (FetchError::Refused { .. } | FetchError::TimedOut { .. })) if !self.last => {
+                    return Err(error);
+                }
                 Err(error) => {
                     if matches!(error, FetchError::WrongDigest { .. } | FetchError::WrongSize { .. }) {
                         part.restart()?;

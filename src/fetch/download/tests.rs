@@ -150,6 +150,12 @@ fn tries_mirrors_in_turn_and_says_what_failed_before() {
     assert_eq!(done.url, urls[2].to_string());
     let error = place.download(&urls[..2], &exactly(b"right")).unwrap_err().to_string();
     assert!(error.contains("1 other place(s)") && error.contains("answered 404"), "{error}");
+    let dead = parse_url("http://127.0.0.1:9/file").unwrap();
+    let observer = Recorder::default();
+    let urls = [dead, right.url("/file")];
+    download(&client(), &urls, &place.target(), &exactly(b"right"), &observer, "x").unwrap();
+    let waited = |event: &Event| matches!(event, Event::Detail(text) if text.contains("trying again"));
+    assert!(!observer.events.lock().unwrap().iter().any(waited), "a dead mirror is not waited for");
     assert!(place.download(&[], &exactly(b"right")).unwrap_err().to_string().contains("no place was given"));
 }
 
