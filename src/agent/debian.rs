@@ -30,8 +30,7 @@ use crate::fetch::retry;
 use crate::rpm::metadata::Checksum;
 use release::Signed;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -286,15 +285,8 @@ impl Asker<'_> {
 
 /// As in an index: the control file, and where the package lies.
 fn read_stanza(one: &PackagePin, path: &Path) -> Result<String, String> {
-    let told = |error: &dyn std::fmt::Display| error.to_string();
-    let mut file =
-        File::open(path).map_err(|_| "its file is neither in the cache nor in a vendor directory".to_owned())?;
-    let wanted = Checksum::from(&one.digest);
-    if packages::checksum(&mut file, wanted.algorithm()).map_err(|error| told(&error))? != wanted {
-        return Err(format!("the kept file {} is damaged", path.display()));
-    }
-    file.rewind().map_err(|error| told(&error))?;
-    let control = package::control(file).map_err(|error| told(&error))?;
+    let file = packages::open_kept(path, &Checksum::from(&one.digest))?;
+    let control = package::control(file).map_err(|error| error.to_string())?;
     let (filename, size, digest) = (&one.filename, one.size, one.digest.hex());
     Ok(format!("{}\nFilename: {filename}\nSize: {size}\nSHA256: {digest}\n\n", control.trim_end()))
 }

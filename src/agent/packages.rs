@@ -100,6 +100,17 @@ impl Kept {
     }
 }
 
+/// A package file that was kept, checked as if it came from outside; else why it cannot be used.
+pub fn open_kept(path: &Path, wanted: &Checksum) -> Result<File, String> {
+    let absent = |_| "its file is neither in the cache nor in a vendor directory".to_owned();
+    let mut file = File::open(path).map_err(absent)?;
+    let found = checksum(&mut file, wanted.algorithm()).and_then(|found| file.rewind().map(|()| found));
+    match found.map_err(|error| error.to_string())? == *wanted {
+        true => Ok(file),
+        false => Err(format!("the kept file {} is damaged", path.display())),
+    }
+}
+
 /// Of a whole file.
 pub fn checksum(file: &mut File, algorithm: ChecksumAlgorithm) -> io::Result<Checksum> {
     file.rewind()?;

@@ -72,7 +72,8 @@ impl Vendor {
         observer: &dyn Observer,
     ) -> Result<(), VendorError> {
         // An image's files are known when its manifest is there.
-        for _ in 0..2 {
+        let rounds = if matches!(base, BasePin::Docker { .. }) { 2 } else { 1 };
+        for _ in 0..rounds {
             let wanted = named(base, blobs)?;
             let missing = wanted.iter().filter(|file| !documents || file.is_document());
             for file in missing.filter(|file| !file.place(blobs).exists()) {

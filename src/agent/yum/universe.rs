@@ -13,8 +13,7 @@ use crate::rpm::pin::PackagePin;
 use crate::rpm::pool::{self, Architectures, NewPackage, PackageId, Pool};
 use crate::rpm::solve::{Group, Request, Solution, select, solve};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -244,17 +243,9 @@ impl Loader<'_> {
 
 /// A package from its file.
 fn read_kept(pin: &PackagePin, path: &Path, pool: &mut Pool) -> Result<NewPackage, String> {
-    let told = |error: &dyn std::fmt::Display| error.to_string();
-    let mut file =
-        File::open(path).map_err(|_| "its file is neither in the cache nor in a vendor directory".to_owned())?;
-    match packages::checksum(&mut file, pin.checksum.algorithm()) {
-        Ok(found) if found == pin.checksum => {}
-        Ok(_) => return Err(format!("the kept file {} is damaged", path.display())),
-        Err(error) => return Err(told(&error)),
-    }
-    file.rewind().map_err(|error| told(&error))?;
-    let package = Package::read(&mut BufReader::new(file)).map_err(|error| told(&error))?;
-    package.describe(pin, pool).map_err(|error| told(&error))
+    let file = packages::open_kept(path, &pin.checksum)?;
+    let package = Package::read(&mut BufReader::new(file));
+    package.and_then(|package| package.describe(pin, pool)).map_err(|error| error.to_string())
 }
 
 impl Access<'_> {

@@ -1,12 +1,18 @@
-//! `oci::artifact`: SIF artifacts, indexes that something is put into, lists of referrers.
+//! `oci::artifact`: SIF artifacts, indexes that something is put into, lists of referrers; `oci::vendor`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use sifbuild::digest::Digest;
 use sifbuild::oci::artifact::{entries, merge_platform, merge_referrer, sif_of};
 use sifbuild::oci::manifest::{Descriptor, Document, OCI_MANIFEST, Platform, parse};
+use sifbuild::oci::vendor;
 
 fuzz_target!(|data: &[u8]| {
+    let _ = vendor::read_index(data);
+    if let Ok((lock, files)) = vendor::read_manifest(data) {
+        let written = vendor::write_manifest(lock.clone(), files.values().cloned().collect());
+        assert_eq!(vendor::read_manifest(&written), Ok((lock, files)));
+    }
     if let Ok(Document::Manifest(manifest)) = parse(data, None) {
         let _ = sif_of(&manifest);
     }

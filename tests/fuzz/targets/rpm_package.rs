@@ -4,7 +4,10 @@
 use libfuzzer_sys::fuzz_target;
 use sifbuild::archive::cpio;
 use sifbuild::rpm::header::tag;
+use sifbuild::rpm::metadata::{Checksum, ChecksumAlgorithm};
 use sifbuild::rpm::package::{Package, PackageTrust, verify};
+use sifbuild::rpm::pin::PackagePin;
+use sifbuild::rpm::pool::{Architectures, Pool, Repository};
 use sifbuild_fuzz::read_some;
 use std::io::Cursor;
 
@@ -16,6 +19,23 @@ fuzz_target!(|data: &[u8]| {
         for header in [&package.header, &package.signature] {
             let _ = (header.texts(tag), header.numbers(tag), header.long_numbers(tag), header.binary(tag));
         }
+    }
+    let pin = PackagePin {
+        reason: None,
+        bootstrap: false,
+        name: "a".to_owned(),
+        evr: "1-1".to_owned(),
+        arch: "noarch".to_owned(),
+        repository: "r".to_owned(),
+        checksum: Checksum::of(ChecksumAlgorithm::Sha256, data),
+        size: data.len() as u64,
+        installed_size: 0,
+        location: "a.rpm".to_owned(),
+    };
+    let mut pool = Pool::new(Architectures::of("x86_64").expect("it is known"));
+    pool.add_repository(Repository { name: "r".to_owned(), priority: 99 });
+    if let Ok(described) = package.describe(&pin, &mut pool) {
+        pool.add(described).expect("there is room");
     }
     if let Ok(nevra) = package.nevra() {
         let _ = verify(&mut Cursor::new(data), &nevra, false, PackageTrust::Unchecked);
