@@ -107,10 +107,9 @@ const CHANGES: &str = "%post
 
 #[test]
 fn owners_and_devices_that_scripts_set_reach_the_image() {
-    for user in [RANGE_USER, SINGLE_USER] {
+    for (user, stat) in [(RANGE_USER, "on"), (RANGE_USER, "auto"), (SINGLE_USER, "auto")] {
         let Some(place) = Place::of_user(user) else { return };
         let own = Place::new().bytes("x.sif", &format!("{BASE}{CHANGES}"), &[]);
-        let stat = if user == RANGE_USER { "on" } else { "auto" };
         let text = place.build("x.sif", &format!("{BASE}{CHANGES}"), &["--fakeroot-stat", stat]);
         let root = open(&place.file("x.sif"));
         assert_eq!(root.owner("owned"), "4640 33:42", "{text}");
