@@ -115,6 +115,18 @@ impl Place {
         Outcome { code: output.status.code(), text }
     }
 
+    /// Makes programs of `%post` that are linked dynamically live `days` later, where the host has the library for it; it goes in front of them.
+    pub fn shift_days(command: &mut Command, days: usize) -> bool {
+        let library = format!("/usr/lib/{}-linux-gnu/faketime", std::env::consts::ARCH);
+        let there = has(&format!("{library}/libfaketime.so.1"), "libfaketime");
+        if there {
+            command.env("SIFBUILD_BIND", format!("{library}:/shift:ro"));
+            command.env("SIFBUILDENV_LD_PRELOAD", "/shift/libfaketime.so.1");
+            command.env("SIFBUILDENV_FAKETIME", format!("+{days}d"));
+        }
+        there
+    }
+
     /// Runs what must succeed; gives its output.
     pub fn succeed(&self, arguments: &[&str]) -> String {
         let outcome = self.run(arguments);

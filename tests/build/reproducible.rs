@@ -87,13 +87,22 @@ fn a_debian_base_with_apt_get_gives_the_same_bytes_for_root_and_for_a_user() {
     let definition = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hello.def")).unwrap();
     let definition =
         definition.replace("hello\n", "hello man-db python3-minimal openssh-server\n    useradd somebody\n");
+    let bytes = |place: &Place, target: &str, threads: &str, days: usize| {
+        place.write("x.def", &definition);
+        let mut command = place.command(&[], &["build", "--no-reuse", threads, target, "x.def"]);
+        command.env("SOURCE_DATE_EPOCH", "1700000000");
+        Place::shift_days(&mut command, days);
+        let outcome = place.outcome(command);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+        fs::read(place.file(target)).unwrap()
+    };
     let place = Place::new();
-    let first = place.bytes("one.sif", &definition, &["-j1"]);
-    assert!(first == place.bytes("two.sif", &definition, &["-j4", "--no-reuse"]), "a second run");
+    let first = bytes(&place, "one.sif", "-j1", 0);
+    assert!(first == bytes(&place, "two.sif", "-j4", 400), "a second run, on another day");
     let user = Place::of_user(RANGE_USER).expect("this runs as root, where uidmap is");
-    assert!(first == user.bytes("one.sif", &definition, &["-j4"]), "a user with a range of ids");
+    assert!(first == bytes(&user, "one.sif", "-j4", 200), "a user with a range of ids");
     let single = Place::of_user(SINGLE_USER).expect("this runs as root, where users can be made");
-    assert!(first == single.bytes("one.sif", &definition, &["-j2"]), "a user with one id");
+    assert!(first == bytes(&single, "one.sif", "-j2", 300), "a user with one id");
     place.build(
         "more.sif",
         "Bootstrap: localimage\nFrom: one.sif\n%post\n  test -z \"$(dpkg --audit)\"\n  apt-get update\n  apt-get install -y sl\n  apt-get check\n",

@@ -194,6 +194,36 @@ fn dnf_knows_what_was_asked_for_and_what_came_for_others() {
 }
 
 #[test]
+fn another_user_home_day_and_number_of_threads_give_the_same_bytes_after_an_installation_in_post() {
+    let mirror = Mirror::good();
+    let key = mirror.key();
+    let packages = format!("{}:/mnt:ro", mirror.path("os/Packages").display());
+    let post = "  rpm --install --nosignature /mnt/choosy-1-1.noarch.rpm\n  rpm -q choosy\n  touch /made\n  \
+        rpm --eval '%{lua: print(os.date(\"year %Y\"))}'";
+    let definition = definition(&mirror, "demo rpm dnf findutils", post);
+    let mut images: Vec<(String, Vec<u8>)> = Vec::new();
+    let places = [Some(Place::new()), Some(Place::new()), Place::of_user(RANGE_USER), Place::of_user(SINGLE_USER)];
+    for (number, place) in places.into_iter().flatten().enumerate() {
+        place.write("x.def", &definition);
+        let threads = ["-j1", "-j2"][number % 2];
+        let flags = ["build", "--reproducible", "--keyring", &key, threads, "-B", &packages, "x.sif", "x.def"];
+        let mut command = place.command(&[], &flags);
+        command.env("USER", format!("user{number}"));
+        let shifted = Place::shift_days(&mut command, 400 * number);
+        let outcome = place.outcome(command);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+        let year = |text: &str| text.lines().find(|line| line.starts_with("year ")).map(str::to_owned);
+        let seen = images.iter().any(|(text, _)| year(text) == year(&outcome.text));
+        assert!(!shifted || !seen, "the clock of %post is another: {}", outcome.text);
+        images.push((outcome.text, fs::read(place.file("x.sif")).unwrap()));
+    }
+    let (first, rest) = images.split_first().unwrap();
+    for (number, (text, bytes)) in rest.iter().enumerate() {
+        assert!(*bytes == first.1, "image {number} is another: {text}");
+    }
+}
+
+#[test]
 fn checks_can_be_turned_off_by_a_flag_that_is_told() {
     let mirror = Mirror::copy();
     let done = std::process::Command::new("rpmsign").arg("--delsign").arg(mirror.package("choosy")).status().unwrap();

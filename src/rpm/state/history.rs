@@ -117,10 +117,6 @@ pub fn settle(database: Vec<u8>, log: &[u8], latest: i64) -> Result<Vec<u8>, His
     if schema(&connection, "main")? != schema(&connection, "found")? {
         return Err(HistoryError::Schema);
     }
-    let version = "SELECT value FROM found.config WHERE key = 'version'";
-    if connection.query_row(version, [], |row| row.get::<_, String>(0)).ok().as_deref() != Some(VERSION) {
-        return Err(HistoryError::Schema);
-    }
     let transaction = connection.transaction()?;
     for table in TABLES {
         // Not changed afterwards: what rows were before would stay in the gaps.
@@ -129,6 +125,11 @@ pub fn settle(database: Vec<u8>, log: &[u8], latest: i64) -> Result<Vec<u8>, His
         transaction.prepare(&copy)?.execute(&[(":latest", &latest)][..if table == "trans" { 1 } else { 0 }])?;
     }
     transaction.commit()?;
+    // Of what was written: an index of the found database may lie.
+    let version = "SELECT value FROM main.config WHERE key = 'version'";
+    if connection.query_row(version, [], |row| row.get::<_, String>(0)).ok().as_deref() != Some(VERSION) {
+        return Err(HistoryError::Schema);
+    }
     Ok(connection.serialize("main")?.to_vec())
 }
 
