@@ -37,6 +37,7 @@ mod verify;
 mod verify_reproducible;
 
 use crate::build::BuildError;
+use crate::sandbox;
 use clap::{CommandFactory, Parser, Subcommand};
 use progress::{ProgressForm, Verbosity};
 use std::ffi::OsString;
@@ -152,6 +153,28 @@ impl GlobalArguments {
     }
 }
 
+impl Command {
+    /// Its work is to print: there is nothing else to bring to an end when nobody reads any more.
+    fn shows(&self) -> bool {
+        matches!(
+            self,
+            Command::Check(_)
+                | Command::Plan(_)
+                | Command::Inspect(_)
+                | Command::Sif(_)
+                | Command::Compare(_)
+                | Command::Verify(_)
+                | Command::Key(_)
+                | Command::Cache(_)
+                | Command::Search(_)
+                | Command::Solve(_)
+                | Command::Attachments(_)
+                | Command::Registry(_)
+                | Command::Completions { .. }
+        )
+    }
+}
+
 /// Runs one command line and gives the exit code.
 pub fn run(arguments: &[OsString]) -> u8 {
     let line = match CommandLine::try_parse_from(arguments) {
@@ -161,6 +184,9 @@ pub fn run(arguments: &[OsString]) -> u8 {
             return if error.use_stderr() { exit::USAGE } else { exit::SUCCESS };
         }
     };
+    if line.command.shows() {
+        sandbox::end_with_reader();
+    }
     match line.command {
         Command::Build(arguments) => build::run(*arguments, &line.global),
         Command::Plan(arguments) => plan::run(*arguments, &line.global),

@@ -44,3 +44,9 @@ pub use role::role;
 pub use root::{Mounted, mount_root};
 pub use run::run;
 pub use work_directory::{WorkDirectory, sweep};
+
+/// From here on the process ends when nobody reads its output any more, as other programs in a pipe do.
+pub fn end_with_reader() {
+    // Rust ignores SIGPIPE. It can be given its default action always.
+    let _ = sys::default_signal(nix::sys::signal::Signal::SIGPIPE);
+}

@@ -71,20 +71,16 @@ const ADMINISTRATION: &str = "%post
 #[test]
 #[ignore = "needs root and the mirror of a Debian host: tests/run runs it"]
 fn an_older_libc_and_a_narrower_processor_are_answered_as_by_real_root() {
-    let mut bases = vec![("bullseye", vec![])];
-    if cfg!(target_arch = "x86_64") {
-        bases.push(("bookworm", vec!["--arch", "386"]));
-    }
-    for (suite, flags) in bases {
-        let definition = format!("Bootstrap: debootstrap\nOSVersion: {suite}\n{ADMINISTRATION}");
-        let root = Place::new();
-        let single = Place::of_user(SINGLE_USER).expect("this runs as root, where users can be made");
-        std::thread::scope(|scope| {
-            scope.spawn(|| root.build("x.sif", &definition, &flags));
-            scope.spawn(|| single.build("x.sif", &definition, &flags));
-        });
-        same_trees(&root, &single, &format!("{suite} {flags:?}, one id"));
-    }
+    // Debian 11, where it can be for i386.
+    let flags: &[&str] = if cfg!(target_arch = "x86_64") { &["--arch", "386"] } else { &[] };
+    let definition = format!("Bootstrap: debootstrap\nOSVersion: bullseye\n{ADMINISTRATION}");
+    let root = Place::new();
+    let single = Place::of_user(SINGLE_USER).expect("this runs as root, where users can be made");
+    std::thread::scope(|scope| {
+        scope.spawn(|| root.build("x.sif", &definition, flags));
+        scope.spawn(|| single.build("x.sif", &definition, flags));
+    });
+    same_trees(&root, &single, "one id");
 }
 
 const CHANGES: &str = "%post

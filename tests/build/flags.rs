@@ -77,3 +77,15 @@ fn a_sandbox_is_not_updated_in_place() {
     let outcome = place.fail("box", "Bootstrap: scratch\n", &["--sandbox", "--update"]);
     assert!(outcome.text.contains("Bootstrap: localimage"), "what to do instead: {}", outcome.text);
 }
+
+#[test]
+fn printing_to_nobody_ends_a_command_without_a_word() {
+    use std::os::unix::process::ExitStatusExt;
+    let place = Place::new();
+    let mut command = place.command(&[], &["completions", "bash"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // More than a pipe holds is still to come.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.signal(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(libc::SIGPIPE), ""));
+}
