@@ -32,6 +32,7 @@ pub mod keyrings;
 pub mod luks;
 pub mod oci;
 pub mod openpgp;
+pub mod pacman;
 pub mod pins;
 pub mod plan;
 pub mod rpm;

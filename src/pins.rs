@@ -13,6 +13,7 @@ use crate::arch::Arch;
 use crate::definition::Bootstrap;
 use crate::digest::{Digest, DigestError};
 use crate::rpm::pin::UNCHECKED;
+use crate::source::Spanned;
 use std::collections::BTreeMap;
 
 /// Stages accepted when text is read.
@@ -88,6 +89,10 @@ pub enum BasePin {
     Rpm {
         lines: Vec<String>,
     },
+    /// As `Debian`.
+    Pacman {
+        lines: Vec<String>,
+    },
 }
 
 /// What a `localimage` is.
@@ -147,6 +152,16 @@ pub fn question(bootstrap: &Bootstrap, arch: Arch) -> String {
                 .chain(words.map(|word| word.value.clone()))
                 .collect();
             (&base.agent, own.iter().map(String::as_str).collect())
+        }
+        Bootstrap::Arch(base) => {
+            let text =
+                |value: &'_ Option<Spanned<String>>| value.as_ref().map_or("-".to_owned(), |word| word.value.clone());
+            let words = base.include.iter().chain(&base.keys).map(|word| word.value.clone());
+            own = [text(&base.conf_url), text(&base.mirror_url), base.fingerprints.join(",")]
+                .into_iter()
+                .chain(words)
+                .collect();
+            ("arch", own.iter().map(String::as_str).collect())
         }
         Bootstrap::Absent(name) => (&name.value, Vec::new()),
     };
@@ -230,12 +245,21 @@ impl BasePin {
             BasePin::Busybox { .. } => "busybox",
             BasePin::Debian { .. } => "debian",
             BasePin::Rpm { .. } => "rpm",
+            BasePin::Pacman { .. } => "pacman",
+        }
+    }
+
+    /// An agent's own lines.
+    fn own_lines(&self) -> Option<&[String]> {
+        match self {
+            BasePin::Debian { lines } | BasePin::Rpm { lines } | BasePin::Pacman { lines } => Some(lines),
+            _ => None,
         }
     }
 
     /// Name, version and architecture of each package.
     pub fn packages(&self) -> Vec<(&str, &str, &str)> {
-        let (BasePin::Debian { lines } | BasePin::Rpm { lines }) = self else { return Vec::new() };
+        let Some(lines) = self.own_lines() else { return Vec::new() };
         // Debian's lines begin with the number of the batch.
         let skipped = usize::from(matches!(self, BasePin::Debian { .. }));
         let words = lines.iter().filter_map(|line| line.strip_prefix("package "));
@@ -249,7 +273,7 @@ impl BasePin {
 
     /// Whether packages were taken without their signatures being checked.
     pub fn is_unchecked(&self) -> bool {
-        matches!(self, BasePin::Rpm { lines } if lines.iter().any(|line| line == UNCHECKED))
+        self.own_lines().is_some_and(|lines| lines.iter().any(|line| line == UNCHECKED))
     }
 
     /// Everything, as names and values.
@@ -285,7 +309,7 @@ impl BasePin {
                 add("digest", digest.to_string());
                 add("url", url.clone());
             }
-            BasePin::Debian { lines } | BasePin::Rpm { lines } => {
+            BasePin::Debian { lines } | BasePin::Rpm { lines } | BasePin::Pacman { lines } => {
                 for (number, line) in lines.iter().enumerate() {
                     add(&format!("line.{number:06}"), line.clone());
                 }
@@ -313,7 +337,7 @@ impl BasePin {
             }
             BasePin::Local { kind, digest, .. } => local(*kind, digest),
             BasePin::Oras { digest, .. } | BasePin::Library { digest, .. } => local(LocalKind::Sif, digest),
-            BasePin::Scratch | BasePin::Debian { .. } | BasePin::Rpm { .. } => self.lines(),
+            BasePin::Scratch | BasePin::Debian { .. } | BasePin::Rpm { .. } | BasePin::Pacman { .. } => self.lines(),
         }
     }
 }
@@ -391,6 +415,7 @@ impl Fields {
             "busybox" => BasePin::Busybox { url: self.take(stage, "url")?, digest: self.digest(stage, "digest")? },
             "debian" => BasePin::Debian { lines: std::mem::take(&mut self.lines).into_values().collect() },
             "rpm" => BasePin::Rpm { lines: std::mem::take(&mut self.lines).into_values().collect() },
+            "pacman" => BasePin::Pacman { lines: std::mem::take(&mut self.lines).into_values().collect() },
             _ => return Err(bad_value(stage, "base.agent", agent, "no agent of this name".to_owned())),
         };
         Ok(StagePins { question, base, files: self.files, app_files: self.app_files })

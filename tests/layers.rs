@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Stratum, module, and the modules of its own stratum that it may import. Lower strata are open to it.
-const TABLE: [(u8, &str, &[&str]); 32] = [
+const TABLE: [(u8, &str, &[&str]); 33] = [
     (0, "digest", &[]),
     (0, "arch", &[]),
     (0, "calendar", &[]),
@@ -20,6 +20,8 @@ const TABLE: [(u8, &str, &[&str]); 32] = [
     (1, "openpgp", &[]),
     (1, "rpm", &["archive", "openpgp", "tree"]),
     (1, "deb", &["archive", "openpgp", "solve", "tree"]),
+    // A base of pacman's packages is pinned, unpacked and installed as one of RPM's is.
+    (1, "pacman", &["archive", "rpm", "tree"]),
     (1, "solve", &[]),
     (1, "squashfs", &["tree"]),
     (1, "sif", &["openpgp"]),

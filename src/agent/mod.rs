@@ -1,5 +1,6 @@
 //! Bootstrap agents: where a base image comes from. Each answers what the outside world has, and hands over the layers.
 
+pub mod arch;
 pub mod busybox;
 pub mod debian;
 pub mod docker;

@@ -16,9 +16,10 @@ use crate::fetch::FetchError;
 use crate::oci::manifest::{OCI_CONFIG, OCI_MANIFEST};
 use crate::oci::reference::{Reference, ReferenceError};
 use crate::oci::vendor;
+use crate::pacman::PacmanPin;
 use crate::pins::BasePin;
 use crate::rpm::metadata::Checksum;
-use crate::rpm::pin::RpmPin;
+use crate::rpm::pin::{PackagePin, RpmPin};
 use std::path::{Path, PathBuf};
 
 const SIF: &str = crate::oci::artifact::SIF_LAYER;
@@ -136,6 +137,11 @@ pub fn named(base: &BasePin, blobs: &Path) -> Result<Vec<Named>, VendorError> {
         BasePin::Rpm { lines } => {
             let pin = RpmPin::parse(lines).map_err(|error| bad(&error))?;
             pin.packages.iter().map(|one| Named::new(one.file_name(), &one.checksum, "application/x-rpm")).collect()
+        }
+        BasePin::Pacman { lines } => {
+            let pin = PacmanPin::parse(lines).map_err(|error| bad(&error))?;
+            let named = |one: &PackagePin| Named::new(&one.location, &one.checksum, "application/x-alpm-package");
+            pin.base.packages.iter().map(named).collect()
         }
     })
 }

@@ -12,8 +12,10 @@ mod setopt;
 pub mod universe;
 
 pub use error::YumError;
+pub(super) use keys::Asker;
 pub use keys::read_files as read_keys;
 pub use provide::{ProvideError, RpmBase, bring, provide};
+pub(super) use provide::{blob, bring_each};
 pub use repository::{Source, Trust};
 pub use universe::{Choice, Question, choose};
 
@@ -81,8 +83,13 @@ pub fn pin(
     settings.ignored.iter().for_each(|text| {
         observer.observe(Event::Warning(format!("Setopt: {text} changes nothing here")));
     });
-    let asker = keys::Asker { options, fetch, observer };
-    let keyring = if options.check_signatures { asker.keys(header, &sources)? } else { Default::default() };
+    let asker = Asker { options, fetch, observer, host_keys: &keys::FOLDERS };
+    let inside: Vec<String> =
+        sources.iter().map(|one| format!("{}/repodata/repomd.xml.key", one.url.trim_end_matches('/'))).collect();
+    let keyring = match options.check_signatures {
+        true => asker.keys(&header.keys, &header.fingerprints, &inside)?,
+        false => Default::default(),
+    };
     let trust = Trust { keyring, check_signatures: options.check_signatures, allow_sha1: options.allow_sha1, now };
     if !trust.check_signatures {
         observer.observe(Event::Warning("signatures of repositories and packages are not checked".into()));

@@ -7,4 +7,5 @@ pub mod ar;
 pub mod compress;
 pub mod cpio;
 pub mod layer;
+pub mod root;
 pub mod tar;

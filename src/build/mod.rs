@@ -233,7 +233,10 @@ fn prune(definition: &Definition, plan: &Plan, engine: &Engine<'_>, options: &Op
 pub fn executes(definition: &Definition, notest: bool) -> bool {
     definition.stages.iter().any(|stage| {
         let scripts = [&stage.pre, &stage.setup, &stage.post];
-        let base = matches!(stage.bootstrap, Bootstrap::Debootstrap(_) | Bootstrap::Yum(_) | Bootstrap::Busybox { .. });
+        let base = matches!(
+            stage.bootstrap,
+            Bootstrap::Debootstrap(_) | Bootstrap::Yum(_) | Bootstrap::Arch(_) | Bootstrap::Busybox { .. }
+        );
         base || !stage.apps.is_empty()
             || scripts.iter().any(|script| script.is_some())
             || (stage.test.is_some() && !notest)

@@ -4,7 +4,7 @@ use super::copy::Host;
 use super::glob::{self};
 use super::{BuildError, Engine, Options, trust};
 use crate::agent::packages::Kept;
-use crate::agent::{ImageBase, busybox, debian, docker, library, local, oci, oras, yum};
+use crate::agent::{ImageBase, arch, busybox, debian, docker, library, local, oci, oras, yum};
 use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::fetch::library::LibraryReference;
@@ -71,7 +71,7 @@ fn keeping(base: &BasePin, engine: &Engine<'_>, options: &Options) -> Options {
     let packages = base.packages().into_iter().filter(|(name, ..)| !options.moving.contains(*name));
     let versions = packages.map(|(name, version, arch)| (name.to_owned(), version.to_owned(), arch.to_owned()));
     let lines = match base {
-        BasePin::Debian { lines } | BasePin::Rpm { lines } => lines.clone(),
+        BasePin::Debian { lines } | BasePin::Rpm { lines } | BasePin::Pacman { lines } => lines.clone(),
         _ => Vec::new(),
     };
     let (versions, moving, blobs) = (versions.collect(), options.moving.clone(), engine.store.blobs());
@@ -157,6 +157,12 @@ fn pin_base(
                 .map_err(|error| fault(error.to_string()))?;
             Ok(BasePin::Rpm { lines: pin.lines() })
         }
+        Bootstrap::Arch(base) => {
+            offline("the repositories of Arch")?;
+            let pin = arch::pin(base, &options.yum, options.arch, engine.fetch()?, engine.observer)
+                .map_err(|error| fault(error.to_string()))?;
+            Ok(BasePin::Pacman { lines: pin.lines() })
+        }
         Bootstrap::Absent(agent) => Err(BuildError::AgentAbsent {
             place: definition.place(agent.span),
             agent: agent.value.clone(),
@@ -221,7 +227,7 @@ pub fn examine_oci(
 
 fn remedy(agent: &str) -> &'static str {
     match agent {
-        "yum" | "dnf" | "zypper" | "arch" => "begin from an image of that distribution with `Bootstrap: docker`",
+        "zypper" => "begin from an image of that distribution with `Bootstrap: docker`",
         "shub" => "pull the image with another tool and use `Bootstrap: localimage`",
         _ => "build that image with its own tool, save it as an OCI archive and use `Bootstrap: oci-archive`",
     }

@@ -5,10 +5,11 @@ use super::{BuildError, Engine, Options};
 use crate::agent::docker::DockerPin;
 use crate::agent::packages::Elsewhere;
 use crate::agent::vendor::{Named, Place, named};
-use crate::agent::{busybox, debian, docker, yum};
+use crate::agent::{arch, busybox, debian, docker, yum};
 use crate::deb::pin::DebianPin;
 use crate::definition::{Bootstrap, Definition};
 use crate::event::Event;
+use crate::pacman::PacmanPin;
 use crate::pins::{BasePin, Pins};
 use crate::rpm::pin::RpmPin;
 
@@ -86,6 +87,10 @@ fn fetch(base: &BasePin, bootstrap: &Bootstrap, engine: &Engine<'_>, options: &O
             yum::bring(&pin, &blobs, &engine.elsewhere(options), network()?, observer)
                 .map(drop)
                 .map_err(|error| told(&error))
+        }
+        BasePin::Pacman { lines } => {
+            let pin = PacmanPin::parse(lines).map_err(|error| told(&error))?;
+            arch::bring(&pin, &blobs, &engine.elsewhere(options), network()?, observer).map_err(|error| told(&error))
         }
     }
 }

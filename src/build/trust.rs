@@ -156,7 +156,7 @@ fn check_demands(demands: &Demands, bootstrap: &Bootstrap, pin: &BasePin, fresh:
             vec![digest.clone()]
         }
         BasePin::Scratch => return Ok(()),
-        BasePin::Debian { .. } | BasePin::Rpm { .. } => Vec::new(),
+        BasePin::Debian { .. } | BasePin::Rpm { .. } | BasePin::Pacman { .. } => Vec::new(),
     };
     found.extend(named.filter(|_| fresh));
     if found.iter().any(|digest| demands.digests.contains(digest)) {
@@ -216,6 +216,11 @@ fn source_of(bootstrap: &Bootstrap, pin: Option<&BasePin>, directory: &Path) -> 
             format!("debootstrap:{mirror}/{}", base.os_version.value)
         }
         Bootstrap::Yum(base) => format!("{}:{}", base.agent, base.mirror_url.value.trim_end_matches('/')),
+        Bootstrap::Arch(base) => {
+            let mirror = base.mirror_url.as_ref().map_or("distribution", |url| url.value.trim_end_matches('/'));
+            let conf = base.conf_url.as_ref().map(|url| format!(" {}", url.value)).unwrap_or_default();
+            format!("arch:{mirror}{conf}")
+        }
         Bootstrap::Absent(agent) => format!("{}:", agent.value),
     }
 }
@@ -289,7 +294,7 @@ fn signers(
             let shown = format!("{} (the distribution's release)", pin.signers.join(", "));
             Ok(Signers { known: !keys.is_empty(), keys, shown })
         }
-        BasePin::Rpm { lines } => {
+        BasePin::Rpm { lines } | BasePin::Pacman { lines } => {
             let pin = RpmPin::parse(lines).map_err(|error| base(error.to_string()))?;
             let every: Vec<&Vec<String>> = pin.repositories.iter().map(|one| &one.signers).collect();
             // A key counts when it signed every repository; packages are checked one by one when they come.

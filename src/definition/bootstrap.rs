@@ -6,7 +6,7 @@ use super::arguments::placeholders;
 use super::grammar::{self, Reference};
 use super::hint::nearest;
 use super::report::Report;
-use super::{Bootstrap, DebianBase, FileBase, HeaderEntry, LibraryBase, RegistryBase, YumBase, header};
+use super::{ArchBase, Bootstrap, DebianBase, FileBase, HeaderEntry, LibraryBase, RegistryBase, YumBase, header};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Span, Spanned};
 use std::ops::Range;
@@ -57,7 +57,7 @@ pub(super) fn keys(agent: &str) -> (&'static [&'static str], usize) {
             ],
             1,
         ),
-        "arch" => (&["confurl", "include"], 0),
+        "arch" => (&["confurl", "mirrorurl", "include", "productpgp", "fingerprints"], 0),
         "buildkit" | "dockerfile" => (&["from", "target", "frontend", "filename", "buildargs"], 1),
         "zypper" => (
             &[
@@ -115,6 +115,13 @@ pub(super) fn lower(
             include: include(report, header),
         }),
         "yum" | "dnf" => Bootstrap::Yum(yum_base(report, header, &agent.value)?),
+        "arch" => Bootstrap::Arch(ArchBase {
+            conf_url: value(header, "confurl"),
+            mirror_url: value(header, "mirrorurl").map(mirror_url),
+            include: include(report, header),
+            keys: list(header, "productpgp").collect(),
+            fingerprints: fingerprints(report, header),
+        }),
         // What needs a registration with the vendor is not known here.
         "zypper"
             if value(header, "mirrorurl").is_some()
@@ -127,13 +134,6 @@ pub(super) fn lower(
 }
 
 fn yum_base(report: &mut Report<'_>, header: &[HeaderEntry], agent: &str) -> Option<YumBase> {
-    let list = |key: &str| {
-        let found = value(header, key);
-        found.into_iter().flat_map(|list| {
-            let words = list.value.split([',', ' ', '\t']).filter(|word| !word.is_empty()).map(str::to_owned);
-            words.map(|word| Spanned::new(word, list.span)).collect::<Vec<_>>()
-        })
-    };
     let others = header.iter().filter(|entry| entry.key.starts_with("otherurl") && !entry.value.is_empty());
     Some(YumBase {
         agent: agent.to_owned(),
@@ -142,10 +142,18 @@ fn yum_base(report: &mut Report<'_>, header: &[HeaderEntry], agent: &str) -> Opt
         os_version: value(header, "osversion").map(|version| version.value),
         include: include(report, header),
         setopt: value(header, "setopt").map(|setopt| setopt.value),
-        modules: list("modules").collect(),
+        modules: list(header, "modules").collect(),
         other_urls: others.map(|entry| mirror_url(Spanned::new(entry.value.clone(), entry.span))).collect(),
-        keys: list("productpgp").collect(),
+        keys: list(header, "productpgp").collect(),
         fingerprints: fingerprints(report, header),
+    })
+}
+
+/// Words of a key's value parted by blanks or commas.
+fn list(header: &[HeaderEntry], key: &str) -> impl Iterator<Item = Spanned<String>> {
+    value(header, key).into_iter().flat_map(|list| {
+        let words = list.value.split([',', ' ', '\t']).filter(|word| !word.is_empty()).map(str::to_owned);
+        words.map(|word| Spanned::new(word, list.span)).collect::<Vec<_>>()
     })
 }
 

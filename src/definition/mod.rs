@@ -212,6 +212,7 @@ pub enum Bootstrap {
     Debootstrap(DebianBase),
     /// `yum`, `dnf`, or `zypper` with a mirror.
     Yum(YumBase),
+    Arch(ArchBase),
     /// Known to Apptainer, not built in here yet: its name and the place where it stands.
     Absent(Spanned<String>),
 }
@@ -266,6 +267,20 @@ pub struct YumBase {
     /// Addresses of keys, of `ProductPGP`: Apptainer reads the header for zypper only, and ignores it here.
     pub keys: Vec<Spanned<String>>,
     /// Of keys that may have signed packages, upper-case hexadecimal.
+    pub fingerprints: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchBase {
+    /// Address of a pacman.conf; absent: the repositories core and extra.
+    pub conf_url: Option<Spanned<String>>,
+    /// With `$repo` and `$arch`; absent: the distribution's own. Apptainer ignores the header here, and takes the host's mirrors.
+    pub mirror_url: Option<Spanned<String>>,
+    /// In place of `base`.
+    pub include: Vec<Spanned<String>>,
+    /// As of [`YumBase`]; Apptainer ignores the header here.
+    pub keys: Vec<Spanned<String>>,
+    /// As of [`YumBase`].
     pub fingerprints: Vec<String>,
 }
 

@@ -157,9 +157,12 @@ fn lowers_each_agent_to_its_own_variant() {
         assert_eq!(words(&base.other_urls), ["epel=http://e/"]);
         assert_eq!(words(&base.keys), ["https://h/k", "file:///k"]);
     }
-    for text in ["Bootstrap: arch\n", "Bootstrap: zypper\nMirrorURL: http://h/\nProduct: SLES\nUser: u\nRegcode: r\n"] {
-        assert!(matches!(stage(text).bootstrap, Bootstrap::Absent(_)), "{text}");
-    }
+    let text = "Bootstrap: zypper\nMirrorURL: http://h/\nProduct: SLES\nUser: u\nRegcode: r\n";
+    assert!(matches!(stage(text).bootstrap, Bootstrap::Absent(_)), "{text}");
+    let text = "Bootstrap: arch\nMirrorURL: http://h/$repo/os/$arch\nInclude: base, vim\nProductPGP: https://h/k\n";
+    let Bootstrap::Arch(base) = stage(text).bootstrap else { panic!() };
+    assert_eq!((base.include.len(), base.keys.len(), base.conf_url), (2, 1, None));
+    assert_eq!(base.mirror_url.unwrap().value, "http://h/$repo/os/$arch");
     let Bootstrap::Docker(base) = stage("Bootstrap: docker\nFrom: a:1\nRegistry: ghcr.io\nNamespace: n\n").bootstrap
     else {
         panic!()

@@ -54,7 +54,7 @@ fn parts(pins: &Pins) -> BTreeMap<String, BTreeSet<String>> {
     };
     for (number, stage) in pins.stages.iter().enumerate() {
         match &stage.base {
-            base @ (BasePin::Debian { .. } | BasePin::Rpm { .. }) => {
+            base @ (BasePin::Debian { .. } | BasePin::Rpm { .. } | BasePin::Pacman { .. }) => {
                 base.packages().into_iter().for_each(|(name, version, arch)| add(format!("{name}.{arch}"), version));
             }
             base => {

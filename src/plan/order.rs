@@ -341,7 +341,11 @@ fn origin(bootstrap: &Bootstrap) -> Origin {
         | Bootstrap::DockerDaemon(_) => Origin::Oci,
         Bootstrap::Localimage(_) | Bootstrap::Oras(_) | Bootstrap::Library(_) => Origin::Local,
         Bootstrap::Busybox { .. } => Origin::Busybox,
-        Bootstrap::Scratch | Bootstrap::Debootstrap(_) | Bootstrap::Yum(_) | Bootstrap::Absent(_) => Origin::Shell,
+        Bootstrap::Scratch
+        | Bootstrap::Debootstrap(_)
+        | Bootstrap::Yum(_)
+        | Bootstrap::Arch(_)
+        | Bootstrap::Absent(_) => Origin::Shell,
     }
 }
 

@@ -137,5 +137,6 @@ fn describe_pin(pin: &BasePin) -> String {
         BasePin::Busybox { url, .. } => format!("take {url}"),
         BasePin::Debian { lines } => format!("unpack Debian packages ({} lines)", lines.len()),
         BasePin::Rpm { lines } => format!("install RPM packages ({} lines)", lines.len()),
+        BasePin::Pacman { lines } => format!("install pacman packages ({} lines)", lines.len()),
     }
 }

@@ -5,7 +5,7 @@
 mod describe;
 mod signature;
 
-pub use signature::{PackageTrust, SignatureError, verify};
+pub use signature::{MAXIMUM_SIGNED_WHOLE, PackageTrust, SignatureError, good, verify};
 
 use super::header::{Header, HeaderError, tag, take};
 use crate::archive::compress::detecting_decoder;

@@ -85,6 +85,13 @@ pub enum PinError {
 }
 
 impl RpmPin {
+    /// The packages to unpack first, `filesystem` before the others.
+    pub fn bootstrap(&self) -> Vec<&PackagePin> {
+        let mut packages: Vec<&PackagePin> = self.packages.iter().filter(|package| package.bootstrap).collect();
+        packages.sort_by_key(|package| (package.name != "filesystem", &package.name, &package.arch));
+        packages
+    }
+
     /// Everything, one line a value, a repository, a package.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![

@@ -28,6 +28,16 @@ const WITHOUT: [&str; 6] = ["systemd_inhibit", "audit", "syslog", "selinux", "im
 /// The whole script, a pure function of the pin.
 pub fn install_script(pin: &RpmPin) -> String {
     let plugins: String = WITHOUT.iter().map(|name| format!(" --define '__transaction_{name} %{{nil}}'")).collect();
+    let work = format!(
+        "for key in {PACKAGES_DIRECTORY}/{KEY_PREFIX}*; do\n  \
+         [ ! -f \"$key\" ] || rpmkeys --root {FINAL_DIRECTORY} --import \"$key\"\ndone\n\
+         rpm --root {FINAL_DIRECTORY} --install --nosignature --nodigest --ignoresize{plugins} {PACKAGES_DIRECTORY}/*.rpm </dev/null\n"
+    );
+    framed(pin.date, &work, CLEANING)
+}
+
+/// A script that fills the root by `work` and cleans up in it: what was not dated by a package gets the date.
+pub fn framed(date: i64, work: &str, cleaning: &str) -> String {
     format!(
         "set -eu\numask 022\ncd /\n\
          export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C\n\
@@ -35,19 +45,17 @@ pub fn install_script(pin: &RpmPin) -> String {
          unset TMPDIR LANG LANGUAGE\n\
          touch -d '2 seconds ago' /tmp/begin\n\
          mkdir -p {FINAL_DIRECTORY}\nchmod 755 {FINAL_DIRECTORY}\n\
-         for key in {PACKAGES_DIRECTORY}/{KEY_PREFIX}*; do\n  \
-         [ ! -f \"$key\" ] || rpmkeys --root {FINAL_DIRECTORY} --import \"$key\"\ndone\n\
-         rpm --root {FINAL_DIRECTORY} --install --nosignature --nodigest --ignoresize{plugins} {PACKAGES_DIRECTORY}/*.rpm </dev/null\n\
-         cd {FINAL_DIRECTORY}\n{CLEANING}\
-         find . -xdev -path ./dev -prune -o -newer /tmp/begin -exec touch -h -d '@{date}' {{}} +\n",
-        date = pin.date
+         {work}cd {FINAL_DIRECTORY}\n{cleaning}{IDENTITIES}\
+         find . -xdev -path ./dev -prune -o -newer /tmp/begin -exec touch -h -d '@{date}' {{}} +\n"
     )
 }
 
 const CLEANING: &str = r#"rm -f var/lib/rpm/__db.* var/lib/rpm/.rpm.lock var/lib/rpm/*-shm usr/lib/sysimage/rpm/.rpm.lock usr/lib/sysimage/rpm/*-shm
 rm -f var/cache/ldconfig/aux-cache var/log/dnf*.log var/log/hawkey.log var/log/yum.log var/log/zypper.log
 rm -rf var/cache/dnf/* var/cache/yum/* var/cache/zypp/* var/tmp/rpm-tmp.*
-for identity in etc/machine-id var/lib/dbus/machine-id; do
+"#;
+
+const IDENTITIES: &str = r#"for identity in etc/machine-id var/lib/dbus/machine-id; do
   if [ -f "$identity" ] && [ ! -L "$identity" ]; then : >"$identity"; fi
 done
 "#;

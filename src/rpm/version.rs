@@ -111,12 +111,12 @@ fn skip_separators(text: &[u8]) -> &[u8] {
     &text[at.unwrap_or(text.len())..]
 }
 
-fn segment(text: &[u8], digits: bool) -> &[u8] {
+pub(crate) fn segment(text: &[u8], digits: bool) -> &[u8] {
     let inside = |byte: &u8| if digits { byte.is_ascii_digit() } else { byte.is_ascii_alphabetic() };
     &text[..text.iter().position(|byte| !inside(byte)).unwrap_or(text.len())]
 }
 
-fn compare_numbers(left: &[u8], right: &[u8]) -> Ordering {
+pub(crate) fn compare_numbers(left: &[u8], right: &[u8]) -> Ordering {
     let significant = |digits: &[u8]| digits.iter().position(|digit| *digit != b'0').unwrap_or(digits.len());
     let (left, right) = (&left[significant(left)..], &right[significant(right)..]);
     left.len().cmp(&right.len()).then_with(|| left.cmp(right))

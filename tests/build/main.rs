@@ -2,6 +2,8 @@
 //!
 //! Every test has a directory of its own, with its store, its home and its working directory.
 
+mod arch;
+mod arch_mirror;
 mod base;
 mod definitions;
 mod encrypted;

@@ -10,9 +10,10 @@ use tempfile::TempDir;
 
 /// Programs of the distribution, by package.
 const SHELL: &[&str] = &["/bin/sh"];
-const COREUTILS: &[&str] = &[
+pub const COREUTILS: &[&str] = &[
     "/bin/cat",
     "/bin/chmod",
+    "/bin/chown",
     "/bin/id",
     "/bin/ls",
     "/bin/mkdir",
@@ -22,7 +23,7 @@ const COREUTILS: &[&str] = &[
     "/bin/true",
     "/bin/env",
 ];
-const FINDUTILS: &[&str] = &["/usr/bin/find"];
+pub const FINDUTILS: &[&str] = &["/usr/bin/find"];
 const RPM: &[&str] = &["/usr/bin/rpm", "/usr/bin/rpmkeys"];
 
 pub struct Mirror {
@@ -240,6 +241,10 @@ fn packages() -> Vec<(&'static str, String)> {
 
 /// The libraries of programs, at their places.
 fn libraries(programs: &[&str]) -> String {
+    copies(libraries_of(programs).iter().map(String::as_str), "Requires: filesystem\n", "")
+}
+
+pub fn libraries_of(programs: &[&str]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for program in programs {
         for line in run("ldd", &[program]).lines() {
@@ -247,7 +252,7 @@ fn libraries(programs: &[&str]) -> String {
             found.extend(path.map(str::to_owned));
         }
     }
-    copies(found.iter().map(String::as_str), "Requires: filesystem\n", "")
+    found
 }
 
 fn programs(paths: &[&str], fields: &str) -> String {

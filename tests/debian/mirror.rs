@@ -49,6 +49,11 @@ impl Key {
         self.gpg(&["--armor", "--export"], b"")
     }
 
+    /// A signature over these bytes.
+    pub fn detached(&self, bytes: &[u8]) -> Vec<u8> {
+        self.gpg(&["--detach-sign"], bytes)
+    }
+
     pub fn revoke(&self) {
         let path = self.home.path().join(format!("openpgp-revocs.d/{}.rev", self.fingerprint));
         let text = std::fs::read_to_string(path).unwrap().replace("\n:-----BEGIN", "\n-----BEGIN");

@@ -1,36 +1,43 @@
 //! Keys that repositories and packages may be signed with: named files, an address, the host's, or those inside a repository whose
 //! fingerprints the header names.
 
-use super::repository::Source;
 use super::{Options, YumError};
-use crate::definition::YumBase as Header;
 use crate::event::{Event, Observer};
 use crate::fetch::http::{Fetch, Request, parse_url};
 use crate::fetch::retry;
 use crate::openpgp::Keyring;
 use crate::openpgp::keyring::MAXIMUM_KEYRING;
+use crate::source::Spanned;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Folders of keys on hosts, below the root.
-const FOLDERS: [&str; 2] = ["etc/pki/rpm-gpg", "usr/share/distribution-gpg-keys"];
+pub(super) const FOLDERS: [&str; 2] = ["etc/pki/rpm-gpg", "usr/share/distribution-gpg-keys"];
 /// Key files of a host that are read.
 const MAXIMUM_FILES: usize = 2000;
 
-pub(super) struct Asker<'a> {
+pub(in crate::agent) struct Asker<'a> {
     pub options: &'a Options,
     pub fetch: &'a dyn Fetch,
     pub observer: &'a dyn Observer,
+    /// Folders and files of the host's keys, below the root.
+    pub host_keys: &'a [&'a str],
 }
 
 impl Asker<'_> {
-    /// The keys that count. Fingerprints in the header leave only those.
-    pub fn keys(&self, header: &Header, sources: &[Source]) -> Result<Keyring, YumError> {
+    /// The keys that count, of those at the addresses `named` and, where their fingerprints tell them, at `inside` repositories.
+    /// Fingerprints leave only those.
+    pub fn keys(
+        &self,
+        named: &[Spanned<String>],
+        fingerprints: &[String],
+        inside: &[String],
+    ) -> Result<Keyring, YumError> {
         let mut keyring = read_files(&self.options.keyrings)?;
-        for url in self.options.key_url.iter().chain(header.keys.iter().map(|word| &word.value)) {
+        for url in self.options.key_url.iter().chain(named.iter().map(|word| &word.value)) {
             let fault = |cause: String| YumError::KeyAddress { url: url.clone(), cause };
             // A fingerprint tells the key by itself, whoever brings it.
-            let vouched = url.starts_with("http://") && !header.fingerprints.is_empty();
+            let vouched = url.starts_with("http://") && !fingerprints.is_empty();
             if !url.starts_with("https://") && !url.starts_with("file://") && !vouched {
                 return Err(fault(
                     "it must begin with https:// or file://, or the header must name its fingerprint".into(),
@@ -41,17 +48,16 @@ impl Asker<'_> {
         if keyring.is_empty() {
             self.add_host_keys(&mut keyring);
         }
-        if header.fingerprints.is_empty() {
+        if fingerprints.is_empty() {
             return Ok(keyring);
         }
-        for source in sources {
-            let url = format!("{}/repodata/repomd.xml.key", source.url.trim_end_matches('/'));
-            if let Err(cause) = self.add_from(&url, &mut keyring) {
+        for url in inside {
+            if let Err(cause) = self.add_from(url, &mut keyring) {
                 self.observer.observe(Event::Detail(format!("no key at {url}: {cause}")));
             }
         }
         let named = |key: &&crate::openpgp::PublicKey| {
-            header.fingerprints.iter().any(|wanted| key.fingerprint().to_string().eq_ignore_ascii_case(wanted))
+            fingerprints.iter().any(|wanted| key.fingerprint().to_string().eq_ignore_ascii_case(wanted))
         };
         let mut chosen = Keyring::new();
         for key in keyring.keys().filter(named) {
@@ -69,10 +75,13 @@ impl Asker<'_> {
 
     /// Files that are no keys are passed over.
     fn add_host_keys(&self, keyring: &mut Keyring) {
-        let mut pending: Vec<PathBuf> = FOLDERS.iter().map(|folder| self.options.host_root.join(folder)).collect();
+        let mut pending: Vec<PathBuf> = self.host_keys.iter().map(|place| self.options.host_root.join(place)).collect();
         let mut files = Vec::new();
         while let Some(folder) = pending.pop() {
-            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            let Ok(entries) = std::fs::read_dir(&folder) else {
+                files.push(folder);
+                continue;
+            };
             for entry in entries.flatten() {
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() && pending.len() < MAXIMUM_FILES => pending.push(entry.path()),

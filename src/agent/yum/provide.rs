@@ -36,6 +36,8 @@ pub enum ProvideError {
     Path(#[from] PathError),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+    #[error(transparent)]
+    Pacman(#[from] crate::pacman::bootstrap::BootstrapError),
     #[error("the package {package} from the repository {repository} is refused: {cause}")]
     Refused { package: String, repository: String, cause: SignatureError },
     #[error("the package {package} is {found}, but {wanted} was promised; the mirror is being updated or damaged")]
@@ -75,7 +77,7 @@ pub fn provide(
     Ok(RpmBase { layer, script: install_script(pin), packages })
 }
 
-pub(super) fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
+pub(in crate::agent) fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
     blobs.join(package.checksum.algorithm().name()).join(package.checksum.hex())
 }
 
@@ -86,6 +88,27 @@ pub fn bring(
     elsewhere: &Elsewhere,
     fetch: &dyn Fetch,
     observer: &dyn Observer,
+) -> Result<BTreeSet<String>, ProvideError> {
+    bring_each(pin, blobs, elsewhere, fetch, observer, &|file, package, judge| {
+        let repository = pin.repositories.iter().find(|one| one.name == package.repository);
+        let is_signed = repository.is_some_and(|one| !one.signers.is_empty());
+        let trust = if pin.checked { PackageTrust::Keys(judge) } else { PackageTrust::Unchecked };
+        let is_covered = is_signed && !package.checksum.is_weak();
+        verify(file, &package.nevra(), is_covered, trust)
+    })
+}
+
+/// Says who signed a package file.
+type Verify<'a> = dyn Fn(&mut File, &PackagePin, &mut Judge<'_>) -> Result<Vec<String>, SignatureError> + Sync + 'a;
+
+/// As [`bring`], whatever the format of the packages: `verify` judges a file whose checksum is right.
+pub(in crate::agent) fn bring_each(
+    pin: &RpmPin,
+    blobs: &Path,
+    elsewhere: &Elsewhere,
+    fetch: &dyn Fetch,
+    observer: &dyn Observer,
+    verify: &Verify<'_>,
 ) -> Result<BTreeSet<String>, ProvideError> {
     let mut missing = Vec::new();
     for package in &pin.packages {
@@ -106,7 +129,7 @@ pub fn bring(
         });
     }
     elsewhere.download(&missing, fetch, observer)?;
-    verify_all(pin, blobs, &keyring(pin)?)
+    verify_all(pin, blobs, &keyring(pin)?, verify)
 }
 
 fn keyring(pin: &RpmPin) -> Result<Keyring, ProvideError> {
@@ -119,7 +142,12 @@ fn keyring(pin: &RpmPin) -> Result<Keyring, ProvideError> {
 
 /// Checksum, digests and signature of every package file: disks and other programs may have changed what was kept. Gives the
 /// fingerprints of the keys that signed them.
-fn verify_all(pin: &RpmPin, blobs: &Path, keyring: &Keyring) -> Result<BTreeSet<String>, ProvideError> {
+fn verify_all(
+    pin: &RpmPin,
+    blobs: &Path,
+    keyring: &Keyring,
+    verify: &Verify<'_>,
+) -> Result<BTreeSet<String>, ProvideError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     let policy = Policy { now, weak_self_signatures: WeakSelfSignatures::Accept };
     let next = AtomicUsize::new(0);
@@ -131,7 +159,7 @@ fn verify_all(pin: &RpmPin, blobs: &Path, keyring: &Keyring) -> Result<BTreeSet<
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(package) = pin.packages.get(at) else { return };
-            match verify_one(pin, package, &blob(blobs, package), &mut judge) {
+            match verify_one(package, &blob(blobs, package), &mut judge, verify) {
                 Ok(found) => signers.lock().unwrap_or_else(|poison| poison.into_inner()).extend(found),
                 Err(error) => {
                     let mut failure = failure.lock().unwrap_or_else(|poison| poison.into_inner());
@@ -157,10 +185,10 @@ fn verify_all(pin: &RpmPin, blobs: &Path, keyring: &Keyring) -> Result<BTreeSet<
 }
 
 fn verify_one(
-    pin: &RpmPin,
     package: &PackagePin,
     path: &Path,
     judge: &mut Judge<'_>,
+    verify: &Verify<'_>,
 ) -> Result<Vec<String>, ProvideError> {
     let mut file = File::open(path).map_err(PathError::at("cannot read", path))?;
     let found =
@@ -175,11 +203,7 @@ fn verify_one(
             }
         });
     }
-    let repository = pin.repositories.iter().find(|one| one.name == package.repository);
-    let is_signed = repository.is_some_and(|one| !one.signers.is_empty());
-    let trust = if pin.checked { PackageTrust::Keys(judge) } else { PackageTrust::Unchecked };
-    let is_covered = is_signed && !package.checksum.is_weak();
-    verify(&mut file, &package.nevra(), is_covered, trust).map_err(|cause| ProvideError::Refused {
+    verify(&mut file, package, judge).map_err(|cause| ProvideError::Refused {
         package: package.nevra(),
         repository: package.repository.clone(),
         cause,

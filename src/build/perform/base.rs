@@ -78,6 +78,7 @@ impl Performer<'_> {
             }
             (BasePin::Debian { lines }, _) => self.debian(step, lines),
             (BasePin::Rpm { lines }, _) => return self.rpm(step, lines),
+            (BasePin::Pacman { lines }, _) => return self.pacman(step, lines),
             (BasePin::Scratch, _) => Ok(()),
             (pin, _) => Err(fault(format!("the lock file answers with a base of the kind {}", pin.agent()))),
         }?;

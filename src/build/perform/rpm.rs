@@ -1,13 +1,15 @@
-//! An RPM base: the distribution's own rpm, in a root of its own, installs all packages into the root that is made.
+//! A base of RPM's or pacman's packages: the distribution's own program, in a root of its own, installs them into the root that is made.
 
 use super::Performer;
-use crate::agent::yum;
+use crate::agent::arch;
+use crate::agent::yum::{self, RpmBase};
 use crate::archive::layer::Dialect;
 use crate::build::BuildError;
 use crate::build::filesystem::Filesystem;
 use crate::build::script::{self, Job, Subject};
 use crate::definition::Bootstrap;
 use crate::disk;
+use crate::pacman::PacmanPin;
 use crate::plan::{IdMode, Step};
 use crate::rpm::pin::RpmPin;
 use crate::rpm::script::{DEVICES, FINAL_DIRECTORY, PACKAGES_DIRECTORY};
@@ -19,7 +21,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Where rpm keeps its database.
@@ -30,12 +32,7 @@ const INSTALL: &str = "/.sifbuild-install";
 impl Performer<'_> {
     pub(super) fn rpm(&mut self, step: &Step, lines: &[String]) -> Result<(), BuildError> {
         let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
-        if self.engine.id_mode == IdMode::Single && self.engine.fakeroot.is_none() {
-            let cause = "an RPM base needs more than one user id, because its packages give files to several users; have an administrator run \
-                `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (package uidmap), or begin from an OCI image of the \
-                distribution";
-            return Err(fault(cause.to_owned()));
-        }
+        self.check_ids(step, "an RPM base")?;
         let pin = RpmPin::parse(lines).map_err(|error| fault(error.to_string()))?;
         let blobs = self.engine.store.blobs();
         if let Bootstrap::Yum(header) = &self.stage(step).bootstrap {
@@ -44,8 +41,39 @@ impl Performer<'_> {
         let (elsewhere, fetch) = (self.engine.elsewhere(self.options), self.engine.fetch()?);
         let base = yum::provide(&pin, &blobs, &self.place, &elsewhere, fetch, self.engine.observer)
             .map_err(|error| fault(error.to_string()))?;
+        let (root, mut layer) = self.install(step, &pin, base, "rpm")?;
+        self.tell_package_managers(&pin, &root, &mut layer).map_err(|cause| fault(cause.to_string()))?;
+        self.remember(step, Held { layer, contents: Contents::Directory(root.clone()) }, &root, None)
+    }
+
+    pub(super) fn pacman(&mut self, step: &Step, lines: &[String]) -> Result<(), BuildError> {
+        let fault = |cause: String| BuildError::Base { place: self.place(step), cause };
+        self.check_ids(step, "an Arch base")?;
+        let pin = PacmanPin::parse(lines).map_err(|error| fault(error.to_string()))?;
+        let blobs = self.engine.store.blobs();
+        let (elsewhere, fetch) = (self.engine.elsewhere(self.options), self.engine.fetch()?);
+        let base = arch::provide(&pin, &blobs, &self.place, &elsewhere, fetch, self.engine.observer)
+            .map_err(|error| fault(error.to_string()))?;
+        let (root, layer) = self.install(step, &pin.base, base, "pacman")?;
+        self.remember(step, Held { layer, contents: Contents::Directory(root.clone()) }, &root, None)
+    }
+
+    fn check_ids(&self, step: &Step, what: &str) -> Result<(), BuildError> {
+        if self.engine.id_mode != IdMode::Single || self.engine.fakeroot.is_some() {
+            return Ok(());
+        }
+        let cause = format!(
+            "{what} needs more than one user id, because its packages give files to several users; have an administrator run \
+             `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (package uidmap), or begin from an OCI image of the \
+             distribution"
+        );
+        Err(BuildError::Base { place: self.place(step), cause })
+    }
+
+    /// Runs the distribution's `program` over the packages; gives the root that it made, and what is in it.
+    fn install(&self, step: &Step, pin: &RpmPin, base: RpmBase, program: &str) -> Result<(PathBuf, Layer), BuildError> {
         let count = pin.packages.iter().filter(|package| package.reason.is_some()).count();
-        self.info(format!("Installing {count} packages with the distribution's rpm"));
+        self.info(format!("Installing {count} packages with the distribution's {program}"));
         let mut binds = vec![Bind { source: base.packages, destination: PACKAGES_DIRECTORY.into(), read_only: true }];
         binds.extend(DEVICES.iter().map(|name| Bind {
             source: Path::new("/dev").join(name),
@@ -53,7 +81,7 @@ impl Performer<'_> {
             read_only: false,
         }));
         let job = Job {
-            subject: Subject { section: "the installation of the RPM packages", place: self.place(step), script: None },
+            subject: Subject { section: "the installation of the packages", place: self.place(step), script: None },
             argv: vec!["/bin/sh".to_owned(), INSTALL.to_owned()],
             script: Some((INSTALL, base.script.into_bytes())),
             environment: script::post_environment(&[]),
@@ -66,9 +94,9 @@ impl Performer<'_> {
         let made = script::run(job, &mut bootstrap, &self.place, self.engine, self.options)?;
         let (held, upper) = made.expect("the root can be written");
         let root = upper.join(FINAL_DIRECTORY.trim_start_matches('/'));
-        let mut layer = below(held.layer, FINAL_DIRECTORY).map_err(|cause| fault(cause.to_string()))?;
-        self.tell_package_managers(&pin, &root, &mut layer).map_err(|cause| fault(cause.to_string()))?;
-        self.remember(step, Held { layer, contents: Contents::Directory(root.clone()) }, &root, None)
+        let layer = below(held.layer, FINAL_DIRECTORY)
+            .map_err(|cause| BuildError::Base { place: self.place(step), cause: cause.to_string() })?;
+        Ok((root, layer))
     }
 }
 

@@ -86,8 +86,8 @@ fn is_run_by_sh(report: &Report<'_>, subject: &Subject<'_>, part: &Part<'_>) -> 
 fn has_bash_as_sh(stage: &Stage) -> bool {
     let name = match &stage.bootstrap {
         Bootstrap::Docker(base) => base.from.value.to_lowercase(),
-        Bootstrap::Yum(_) => return true,
-        Bootstrap::Absent(agent) if matches!(agent.value.as_str(), "zypper" | "arch") => return true,
+        Bootstrap::Yum(_) | Bootstrap::Arch(_) => return true,
+        Bootstrap::Absent(agent) if agent.value == "zypper" => return true,
         Bootstrap::Absent(_) | Bootstrap::Localimage(_) | Bootstrap::Oras(_) | Bootstrap::Library(_) => stage
             .header
             .iter()

@@ -13,7 +13,7 @@ use base64::Engine;
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// Bytes of a package whose signature is over header and payload together: it is judged in memory.
-const MAXIMUM_SIGNED_WHOLE: u64 = 1 << 30;
+pub const MAXIMUM_SIGNED_WHOLE: u64 = 1 << 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
@@ -152,8 +152,8 @@ fn whole_signatures(package: &Package) -> Result<Vec<Vec<u8>>, SignatureError> {
     Ok(found)
 }
 
-/// One good signature is enough: distributions sign with the old and the new key while keys change.
-fn good(judge: &mut Judge<'_>, signed: &[u8], blocks: &[Vec<u8>]) -> Result<Vec<String>, SignatureError> {
+/// Fingerprints of the keys that made good signatures. One is enough: distributions sign with the old and the new key while keys change.
+pub fn good(judge: &mut Judge<'_>, signed: &[u8], blocks: &[Vec<u8>]) -> Result<Vec<String>, SignatureError> {
     let (mut good, mut refusals) = (Vec::new(), Vec::new());
     let mut unreadable = None;
     for block in blocks {
