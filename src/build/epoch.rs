@@ -41,7 +41,9 @@ pub fn of_base(
             local::created(&path, LocalKind::Sif).map_err(|error| fault(error.to_string()))?
         }
         (BasePin::Debian { lines }, _) => Some(DebianPin::parse(lines).map_err(|error| fault(error.to_string()))?.date),
-        (BasePin::Rpm { lines }, _) => Some(RpmPin::parse(lines).map_err(|error| fault(error.to_string()))?.date),
+        (BasePin::Rpm { lines } | BasePin::Pacman { lines }, _) => {
+            Some(RpmPin::parse(lines).map_err(|error| fault(error.to_string()))?.date)
+        }
         _ => None,
     };
     Ok(found.unwrap_or(0))

@@ -223,7 +223,9 @@ impl Examination<'_> {
                 Ok(self.remote_sif(reference, digest, size))
             }
             (BasePin::Debian { lines }, _) => Ok(DebianPin::parse(lines).ok().map(|pin| self.packages(&pin))),
-            (BasePin::Rpm { lines }, _) => Ok(RpmPin::parse(lines).ok().map(|pin| self.rpm_packages(&pin))),
+            (BasePin::Rpm { lines } | BasePin::Pacman { lines }, _) => {
+                Ok(RpmPin::parse(lines).ok().map(|pin| self.rpm_packages(&pin)))
+            }
             _ => Ok(None),
         }
     }
@@ -327,7 +329,7 @@ impl Examination<'_> {
         let digests: Vec<(Digest, u64)> =
             pin.packages.iter().filter_map(|package| Some((package.checksum.digest()?, package.size))).collect();
         Base {
-            name: "the RPM packages".to_owned(),
+            name: "the packages".to_owned(),
             missing: missing(&self.engine.store.blobs(), digests.iter().map(|(digest, size)| (digest, *size))),
             // The bootstrap root is written as an archive, and unpacked.
             copied: sum(&mut pin

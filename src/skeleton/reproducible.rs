@@ -9,7 +9,7 @@ use crate::tree::{Change, Entry, InodeId, Layer, Metadata, Node, Tree, TreePath}
 use std::collections::BTreeMap;
 
 /// Files that are left out: path patterns, `*` for any part of a name, `**` for all that lies below.
-const LEFT_OUT: [(&str, Why); 44] = [
+const LEFT_OUT: [(&str, Why); 45] = [
     // Logs tell the time of each line.
     ("var/log/alternatives.log", Why::Log),
     ("var/log/apk.log", Why::Log),
@@ -62,6 +62,8 @@ const LEFT_OUT: [(&str, Why); 44] = [
     ("etc/dropbear/dropbear_*_host_key", Why::Key),
     ("etc/unbound/unbound_*.key", Why::Key),
     ("etc/bind/rndc.key", Why::Key),
+    // A key of its own, which signs those of the distribution, and pools and sockets of the programs that made it.
+    ("etc/pacman.d/gnupg/**", Why::Key),
 ];
 
 /// Files that stay, empty: systemd gives an empty one its content at the first start.
@@ -69,6 +71,9 @@ const EMPTIED: [&str; 2] = ["etc/machine-id", "var/lib/dbus/machine-id"];
 
 /// Files with the day of each password's last change.
 const PASSWORDS: [&str; 4] = ["etc/shadow", "etc/shadow-", "etc/gshadow", "etc/gshadow-"];
+
+/// What pacman knows of an installed package, and since when.
+const INSTALLED: &str = "var/lib/pacman/local/*/desc";
 
 const SECONDS_OF_A_DAY: i64 = 86_400;
 
@@ -118,6 +123,10 @@ pub fn reproducible(tree: &Tree, epoch: i64, read: Read<'_>) -> (Layer, Vec<(Tre
         } else if is(&[AUTO_INSTALLED]) {
             if let Some(text) = whole(&path, size).and_then(|bytes| String::from_utf8(bytes).ok()) {
                 changes.replace(path, id, &inode.metadata, settle_auto_installed(&text).into_bytes());
+            }
+        } else if matches(INSTALLED.as_bytes(), path.as_bytes()) {
+            if let Some(text) = whole(&path, size).and_then(|bytes| with_install_time(&bytes, epoch)) {
+                changes.replace(path, id, &inode.metadata, text);
             }
         } else if is(&PASSWORDS) {
             if let Some(text) = whole(&path, size).and_then(|bytes| with_days(&bytes, epoch / SECONDS_OF_A_DAY)) {
@@ -176,6 +185,15 @@ fn with_days(bytes: &[u8], latest: i64) -> Option<Vec<u8>> {
     });
     let text = lines.collect::<Vec<_>>().join(&b'\n');
     changed.then_some(text)
+}
+
+/// The line after `%INSTALLDATE%`, no later than `latest` seconds after 1970; `None` when nothing changes.
+fn with_install_time(bytes: &[u8], latest: i64) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (before, rest) = text.split_once("%INSTALLDATE%\n")?;
+    let (time, rest) = rest.split_once('\n')?;
+    let late = time.parse::<i64>().is_ok_and(|time| time > latest);
+    late.then(|| format!("{before}%INSTALLDATE%\n{latest}\n{rest}").into_bytes())
 }
 
 /// A compiled Python file names the time of its source, which the packer sets back to `epoch`: both must stay the same.
@@ -274,6 +292,20 @@ mod tests {
         assert_eq!(text(&tree, "etc/machine-id").as_deref(), Some(""));
         let metadata = &tree.inode(tree.get(&TreePath::parse("etc/shadow").unwrap()).unwrap()).metadata;
         assert_eq!(metadata.mode, 0o640);
+    }
+
+    #[test]
+    fn pacmans_packages_are_installed_no_later_than_the_date() {
+        let desc = |time: i64| format!("%NAME%\na\n\n%INSTALLDATE%\n{time}\n\n%SIZE%\n1\n");
+        let (late, early) = (desc(EPOCH + 9), desc(7));
+        let mut tree = tree(&[
+            ("var/lib/pacman/local/a-1-1/desc", late.as_bytes()),
+            ("var/lib/pacman/local/b-1-1/desc", early.as_bytes()),
+            ("etc/pacman.d/gnupg/private-keys-v1.d/x.key", b"1"),
+        ]);
+        assert_eq!(settle_tree(&mut tree).len(), 1);
+        assert_eq!(text(&tree, "var/lib/pacman/local/a-1-1/desc"), Some(desc(EPOCH)));
+        assert_eq!(text(&tree, "var/lib/pacman/local/b-1-1/desc"), Some(early.clone()));
     }
 
     #[test]
