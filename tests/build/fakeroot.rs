@@ -181,7 +181,7 @@ fn programs_of_any_libc_are_answered_as_by_real_root() {
                 }
             }
             let expected = checks(&own.build("x.sif", &definition, &[]));
-            assert!(expected.len() >= 33, "{expected:?}");
+            assert!(expected.len() >= 35, "{expected:?}");
             let failed: Vec<&String> = expected.iter().filter(|(_, passed)| !passed).map(|(name, _)| name).collect();
             assert!(failed.is_empty(), "{flavour}: root itself fails {failed:?}");
             let stat = if user == RANGE_USER { "on" } else { "auto" };

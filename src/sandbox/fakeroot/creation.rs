@@ -161,6 +161,9 @@ impl Supervisor {
             Call::HardLinkAt => (process.int(0), 1, process.int(2), 3, process.int(4)),
             _ => (libc::AT_FDCWD, 0, libc::AT_FDCWD, 1, 0),
         };
+        if flags & !(libc::AT_SYMLINK_FOLLOW | libc::AT_EMPTY_PATH) != 0 {
+            return Ok(Reply::Continue.into());
+        }
         let follow = flags & libc::AT_SYMLINK_FOLLOW != 0;
         let Some(old) = self.place_at(process, from, process.argument(first), flags)? else {
             return Ok(Reply::Continue.into());
@@ -172,7 +175,8 @@ impl Supervisor {
             let Some((parent, _)) = process.parent(to, &path) else { return Ok(Reply::Continue.into()) };
             let parent = self.owner(&process.status(&parent, true)?);
             let new = process.place(to, &path);
-            if before.kind() == libc::S_IFDIR || process.status(&new, false).is_ok() {
+            let in_directory = parent.mode & libc::S_IFMT == libc::S_IFDIR;
+            if before.kind() == libc::S_IFDIR || !in_directory || process.status(&new, false).is_ok() {
                 return Ok(Reply::Continue.into());
             }
             if !may_access(&credentials, parent, 3) {

@@ -20,41 +20,34 @@ const VERSION_3: u32 = 0x2008_0522;
 /// Ids beyond 16 bits, as the kernel shows them to calls of 16 bits.
 const OVERFLOW: u32 = 65534;
 
-/// A thread that was given the identity of the program which it is about to become.
+/// A process that was given the identity of the program which one of its threads is about to make of it.
+#[derive(Clone, Copy)]
 struct Executing {
+    thread: u32,
     before: usize,
     after: usize,
     program: (u64, u64, u64),
 }
 
-/// By thread; those that are not yet seen to have become it.
+/// By process; those that have not been seen to have become it, nor to have been refused.
 #[derive(Default)]
 pub(super) struct AllExecuting {
     count: AtomicUsize,
-    threads: Mutex<HashMap<u32, Executing>>,
+    processes: Mutex<HashMap<u32, Executing>>,
 }
 
-/// Threads killed in exec leave their lines; more than can be in exec at once are such.
-const MOST_EXECUTING: usize = 1 << 16;
-
 impl AllExecuting {
-    fn note(&self, thread: u32, executing: Executing) {
-        let mut threads = self.threads.lock().expect("no thread panics with the lines in its hands");
-        if threads.len() >= MOST_EXECUTING {
-            threads.clear();
-        }
-        threads.insert(thread, executing);
-        self.count.store(threads.len(), Ordering::Release);
+    fn are_none(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
     }
 
-    fn take(&self, thread: u32) -> Option<Executing> {
-        if self.count.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        let mut threads = self.threads.lock().expect("no thread panics with the lines in its hands");
-        let taken = threads.remove(&thread);
-        self.count.store(threads.len(), Ordering::Release);
-        taken
+    /// Also forgets those that `lives` not.
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<u32, Executing>) -> T, lives: impl Fn(u32) -> bool) -> T {
+        let mut processes = self.processes.lock().expect("no thread panics with the lines in its hands");
+        processes.retain(|process, _| lives(*process));
+        let result = change(&mut processes);
+        self.count.store(processes.len(), Ordering::Release);
+        result
     }
 }
 
@@ -310,20 +303,34 @@ impl Supervisor {
             let program = process.program()?;
             let next = self.state().identities.number(after);
             if let Some(next) = next.filter(|_| process.is_valid()) {
-                self.executing.note(process.call.thread, Executing { before: number, after: next, program });
+                let (group, thread) = (process.group()?, process.call.thread);
+                let executing = Executing { thread, before: number, after: next, program };
+                self.executing.change(|all| all.insert(group, executing), |other| process.lives(other));
                 process.set_identity(next)?;
             }
             Ok(Reply::Continue.into())
         })
     }
 
-    /// An exec that the kernel refused after all (`E2BIG`, `ENOMEM`, a bad format) gave nothing: seen when the same program calls again.
+    /// An exec that the kernel refuses after all (`E2BIG`, `ENOMEM`, a bad format) gives nothing: seen when the same program calls again, in
+    /// whichever of its threads. While one thread is in exec the others are who they were: if it succeeds, they are no more.
     pub(super) fn settle(&self, process: &Process<'_>) {
-        let Some(of) = self.executing.take(process.call.thread) else { return };
-        if process.identity() == of.after && process.program().is_ok_and(|program| program == of.program) {
+        if self.executing.are_none() {
+            return;
+        }
+        let Ok(group) = process.group() else { return };
+        let find = |all: &mut HashMap<u32, Executing>| all.get(&group).copied();
+        let Some(of) = self.executing.change(find, |other| process.lives(other)) else { return };
+        let refused = process.identity() == of.after && process.program().is_ok_and(|program| program == of.program);
+        if refused && of.thread != process.call.thread && process.may_execute(of.thread) {
+            process.acts_as.set(Some(of.before));
+            return;
+        }
+        if refused {
             // It is gone, or runs on as what it is.
             let _ = process.set_identity(of.before);
         }
+        self.executing.change(|all| all.remove(&group), |_| true);
     }
 
     /// A script gets nothing of its file's owner, nor does a file that the kernel will not run and a shell then reads.

@@ -10,6 +10,7 @@ use super::status::{self, Status};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -28,6 +29,8 @@ pub struct Process<'a> {
     pub outside: &'a Outside,
     /// Whether any process may have another root or mounts than this thread.
     pub views_differ: bool,
+    /// Its identity for this call, where that is not the one which it has.
+    pub acts_as: Cell<Option<usize>>,
 }
 
 /// Where a supervising thread stands.
@@ -153,6 +156,9 @@ impl Process<'_> {
 
     /// Which identity it has: kept by the kernel in a limit that nothing uses, so that fork and exec hand it on.
     pub fn identity(&self) -> usize {
+        if let Some(number) = self.acts_as.get() {
+            return number;
+        }
         match notify::lock_limit(self.call.thread) {
             Ok(number) => usize::try_from(number).ok().filter(|_| number != libc::RLIM64_INFINITY).unwrap_or(0),
             Err(_) => 0,
@@ -161,6 +167,26 @@ impl Process<'_> {
 
     pub fn set_identity(&self, number: usize) -> io::Result<()> {
         notify::set_lock_limit(self.call.thread, if number == 0 { libc::RLIM64_INFINITY } else { number as u64 })
+    }
+
+    /// Its process, of which it is a thread.
+    pub fn group(&self) -> io::Result<u32> {
+        self.status_line("Tgid")?.parse().map_err(io::Error::other)
+    }
+
+    /// Whether there still is such a process.
+    pub fn lives(&self, process: u32) -> bool {
+        rustix::fs::statat(&self.outside.proc, process.to_string(), rustix::fs::AtFlags::empty()).is_ok()
+    }
+
+    /// Whether another thread is in exec, or runs, so that nobody can say. Spec: proc_pid_syscall(5).
+    pub fn may_execute(&self, thread: u32) -> bool {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.outside.proc, format!("{thread}/syscall"), flags, Mode::empty());
+        let text = file.map_err(io::Error::from).and_then(|file| io::read_to_string(std::fs::File::from(file)));
+        let Ok(text) = text else { return false };
+        // Numbers of exec on x86-64, i386 and aarch64.
+        matches!(text.split_whitespace().next(), Some("running" | "59" | "322" | "11" | "358" | "221" | "281"))
     }
 
     /// Which program runs in it: another value after each exec that succeeded. Its file, and where its arguments lie (proc_pid_stat(5), field 48).

@@ -7,6 +7,7 @@ use super::identity::AllExecuting;
 use super::notify::{self, Notification, Reply};
 use super::process::{Outside, Process};
 use super::record::Records;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -78,7 +79,8 @@ impl Supervisor {
 
     /// Answers one call.
     pub fn serve(&self, listener: BorrowedFd<'_>, call: Notification, outside: &Outside) {
-        let process = Process { listener, call, outside, views_differ: self.views_differ.load(Ordering::SeqCst) };
+        let (views_differ, acts_as) = (self.views_differ.load(Ordering::SeqCst), Cell::new(None));
+        let process = Process { listener, call, outside, views_differ, acts_as };
         // What cannot be looked at is the kernel's to refuse: it has the right errno for a bad path or address.
         let answer = self.answer(&process).unwrap_or(Answer::Reply(Reply::Continue));
         let sent = match answer {

@@ -69,15 +69,32 @@ static int set_id(void) {
     return waitpid(pid, &status, 0) != pid || status != 0;
 }
 /* An exec that fails after its file was found leaves the identity as it was. */
-static int failed_exec(void) {
-    if (setgid(81) || setuid(80)) return 1;
-    size_t size = 128 * 1024;
-    char *large = malloc(size * 4); memset(large, 'a', size * 4); large[size * 4 - 1] = 0;
+static void *refused_exec(void *result) {
+    size_t size = 512 * 1024;
+    char *large = malloc(size); memset(large, 'a', size); large[size - 1] = 0;
     char *arguments[] = { "/calls/raised", large, NULL };
     execv(arguments[0], arguments);
-    if (errno != E2BIG) return 2;
-    if (geteuid() != 80 || getuid() != 80 || getegid() != 81) return 3;
-    return setuid(0) == 0 || make("/calls/open/after") || !shows("/calls/open/after", 80, 81, 0644);
+    *(int *)result = errno;
+    return NULL;
+}
+static int is_dropped(const char *file) {
+    uid_t r, e, s;
+    if (getresuid(&r, &e, &s) || r != 80 || e != 80 || s != 80 || getegid() != 81) return 3;
+    return setuid(0) == 0 || make(file) || !shows(file, 80, 81, 0644);
+}
+static int failed_exec(void) {
+    int result = 0;
+    if (setgid(81) || setuid(80)) return 1;
+    refused_exec(&result);
+    return result != E2BIG ? 2 : is_dropped("/calls/open/after");
+}
+static int failed_exec_in_a_thread(void) {
+    int result = 0;
+    pthread_t thread;
+    if (setgid(81) || setuid(80)) return 1;
+    pthread_create(&thread, NULL, refused_exec, &result);
+    pthread_join(thread, NULL);
+    return result != E2BIG ? 2 : is_dropped("/calls/open/joined");
 }
 static int rooted(void) {
     if (chroot("/calls/inner") || chdir("/")) return 1;
@@ -144,6 +161,8 @@ int main(int count, char **words) {
     CHECK("link-to-self", link(self, "raised") == 0 && chown("raised", 90, 91) == 0 && chmod("raised", 06755) == 0 && shows("raised", 90, 91, 06755));
     CHECK("set-id", child(set_id) == 0);
     CHECK("failed-exec", child(failed_exec) == 0);
+    CHECK("failed-exec-in-a-thread", child(failed_exec_in_a_thread) == 0);
+    CHECK("link-refused", linkat(AT_FDCWD, "b", AT_FDCWD, "none", 0x4) == -1 && errno == EINVAL && link("b", "c/x") == -1 && errno == ENOTDIR);
     CHECK("chroot", mkdir("inner", 0755) == 0 && child(rooted) == 0 && shows("inner/x", 43, 42, 0644));
     for (int i = 0; i < 200; i++) { char name[16]; sprintf(name, "shared/%d", i); make(name); if (i % 2) chown(name, 9, 9); }
     CHECK("nftw", nftw("shared", visit, 16, FTW_PHYS) == 0 && walked == 203 && foreign == 100);
