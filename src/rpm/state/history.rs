@@ -4,8 +4,9 @@
 //!
 //! # Why SQLite itself
 //! A database that scripts left must be read with its log, its overflow pages and whatever else SQLite does, and one must be written
-//! that other programs go on with. SQLite is fuzzed with damaged databases by its authors; it sees memory only, no function of a schema
-//! runs, and its time is bounded by a check that is linear in the database's size.
+//! that other programs go on with. SQLite is fuzzed with damaged databases by its authors, and sees memory only. Its time is bounded:
+//! first the schema is read, in a limited number of steps, and must be the known one, so that no expression of the database's own is
+//! ever evaluated; then a check that is linear in the database's size finds damaged trees.
 
 use super::log::lay_over;
 use super::{PackagePin, RpmPin, installed, is_for_others};
@@ -20,8 +21,16 @@ pub const MAXIMUM: usize = 256 << 20;
 /// Bytes of one text in it.
 const MAXIMUM_TEXT: i32 = 1 << 20;
 
+/// Bytes of one statement of its schema.
+const MAXIMUM_STATEMENT: i32 = 4096;
+/// Instructions of SQLite in which a schema is read: of thousands of objects; the known ones have less than a hundred.
+const SCHEMA_STEPS: i32 = 20_000;
+
 const SCHEMA: &str = include_str!("schema.sql");
 const VERSION: &str = "1.2";
+/// Spec: rpm, `lib/backend/sqlite.c`, `init_index`.
+const NAME_TABLE: &str = "CREATE TABLE 'Name' (key 'TEXT' NOT NULL, hnum INTEGER NOT NULL, idx INTEGER NOT NULL, \
+    FOREIGN KEY (hnum) REFERENCES 'Packages'(hnum))";
 /// In the order in which they are written. Lines that scriptlets printed are no part: a log.
 const TABLES: [&str; 12] = [
     "config",
@@ -49,7 +58,7 @@ pub enum HistoryError {
     Long,
     #[error("it is damaged: {0}")]
     Damaged(String),
-    #[error("it is not of schema {VERSION}, the one that is known")]
+    #[error("its schema is not the one that is known")]
     Schema,
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -117,6 +126,7 @@ pub fn settle(database: Vec<u8>, log: &[u8], latest: i64) -> Result<Vec<u8>, His
     if schema(&connection, "main")? != schema(&connection, "found")? {
         return Err(HistoryError::Schema);
     }
+    check(&mut connection, "1")?;
     let transaction = connection.transaction()?;
     for table in TABLES {
         // Not changed afterwards: what rows were before would stay in the gaps.
@@ -139,7 +149,15 @@ pub fn settle(database: Vec<u8>, log: &[u8], latest: i64) -> Result<Vec<u8>, His
 pub fn cookie(database: Vec<u8>) -> Result<String, HistoryError> {
     let mut connection = Connection::open_in_memory()?;
     open(&mut connection, database, &[])?;
-    let mut statement = connection.prepare("SELECT key, hnum FROM found.Name ORDER BY key, hnum, idx")?;
+    // SQLite takes the same name in another case for the same.
+    let named = schema(&connection, "found")?.into_iter().filter(|object| object.name.eq_ignore_ascii_case("Name"));
+    if !named.map(|object| object.statement).eq([bare(NAME_TABLE)]) {
+        return Err(HistoryError::Schema);
+    }
+    check(&mut connection, "Name")?;
+    // An index may be of anything.
+    let query = "SELECT key, hnum FROM found.Name NOT INDEXED ORDER BY key, hnum, idx";
+    let mut statement = connection.prepare(query)?;
     let mut rows = statement.query([])?;
     let (mut hasher, mut last) = (Sha256::new(), None);
     while let Some(row) = rows.next()? {
@@ -183,32 +201,65 @@ fn open(connection: &mut Connection, database: Vec<u8>, log: &[u8]) -> Result<()
         connection.set_db_config(part, false)?;
     }
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAXIMUM_TEXT)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, MAXIMUM_STATEMENT)?;
+    // Invariant: until `check`. Pages that are in a tree more than once would make a query take for ever, that of the schema too.
+    connection.progress_handler(SCHEMA_STEPS, Some(|| true))?;
     connection.deserialize_read_exact("found", database.as_slice(), database.len(), true)?;
-    // Invariant: before any query. Pages that are in the tree more than once would make one take for ever.
-    let judgement: String = connection.query_row("PRAGMA found.quick_check(1)", [], |row| row.get(0))?;
+    Ok(())
+}
+
+/// Whether the trees are whole: of one table, or all (`1`). Invariant: after the statements of what is checked were found to be the
+/// known ones, since their expressions are evaluated, and before their rows are read.
+fn check(connection: &mut Connection, what: &str) -> Result<(), HistoryError> {
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    let judgement: String = connection.query_row(&format!("PRAGMA found.quick_check({what})"), [], |row| row.get(0))?;
     if judgement == "ok" { Ok(()) } else { Err(HistoryError::Damaged(judgement)) }
 }
 
-/// Kind, name and statement of everything in a database, but for SQLite's own tables; without comments and layout.
-fn schema(connection: &Connection, name: &str) -> Result<Vec<String>, HistoryError> {
-    let query = format!("SELECT type || ' ' || name || ' ' || sql FROM {name}.sqlite_schema WHERE sql IS NOT NULL");
-    let mut statement = connection.prepare(&query)?;
-    let texts = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let mut found = texts.map(|text| text.map(|text| bare(&text))).collect::<Result<Vec<_>, _>>()?;
-    found.sort();
-    Ok(found)
+/// A table, an index, a view or a trigger.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Object {
+    kind: String,
+    name: String,
+    /// See [`bare`].
+    statement: String,
 }
 
-/// Without `/* … */` and white space.
+/// Everything in a database that has a statement, sorted. Evaluates nothing.
+fn schema(connection: &Connection, name: &str) -> Result<Vec<Object>, HistoryError> {
+    let query = format!("SELECT type, name, sql FROM {name}.sqlite_schema WHERE sql IS NOT NULL");
+    let mut statement = connection.prepare(&query)?;
+    let objects = statement.query_map([], |row| {
+        Ok(Object { kind: row.get(0)?, name: row.get(1)?, statement: bare(&row.get::<_, String>(2)?) })
+    })?;
+    let mut objects = objects.collect::<Result<Vec<_>, _>>()?;
+    objects.sort();
+    Ok(objects)
+}
+
+/// Without what dnf's versions write in other ways: `/* … */`, white space beside brackets and commas, and how much of it there is
+/// elsewhere. What is quoted stays.
 fn bare(sql: &str) -> String {
-    let mut text = String::new();
-    let mut rest = sql;
-    while let Some((before, behind)) = rest.split_once("/*") {
-        text += before;
-        rest = behind.split_once("*/").map_or("", |(_, after)| after);
+    const ALONE: [char; 3] = ['(', ')', ','];
+    let (mut text, mut rest, mut is_apart) = (String::new(), sql, false);
+    while let Some(character) = rest.chars().next() {
+        let quoted = |end: char| rest[1..].find(end).map_or(rest.len(), |at| at + 2);
+        let (length, is_layout) = match character {
+            // Spec: sqlite.org, "SQL Comment Syntax": the end of the input ends it too.
+            '/' if rest.starts_with("/*") => (rest[2..].find("*/").map_or(rest.len(), |at| at + 4), true),
+            '\'' | '"' | '`' => (quoted(character), false),
+            '[' => (quoted(']'), false),
+            _ => (character.len_utf8(), character.is_ascii_whitespace()),
+        };
+        if !is_layout {
+            if is_apart && !text.ends_with(ALONE) && !ALONE.contains(&character) {
+                text.push(' ');
+            }
+            text += &rest[..length];
+        }
+        is_apart = is_layout;
+        rest = &rest[length..];
     }
-    text += rest;
-    text.retain(|character| !character.is_whitespace());
     text
 }
 
@@ -290,6 +341,91 @@ mod tests {
         assert!(matches!(changed("UPDATE config SET value = '9.9'"), Err(HistoryError::Schema)));
         assert!(settle(b"no database at all".to_vec(), &[], DATE).is_err());
         assert!(settle(Vec::new(), &[], DATE).is_err());
+        // Statements count, but for what dnf's versions write in other ways.
+        let rewritten = |from: &str, to: &str| {
+            let update = format!("UPDATE sqlite_schema SET sql = replace(sql, '{from}', '{to}')");
+            changed(&format!("PRAGMA writable_schema = ON; {update}"))
+        };
+        assert!(rewritten("releasever TEXT NOT", "/* a ''b'' */ releasever\n TEXT  NOT").is_ok());
+        let hidden = rewritten("DEFAULT ''''", "DEFAULT ''/*'' CHECK (length(comment) < 9 OR ''*/'' = comment)");
+        assert!(matches!(hidden, Err(HistoryError::Schema)));
+        assert!(matches!(rewritten("DEFAULT ''''", "DEFAULT '' ''"), Err(HistoryError::Schema)));
+    }
+
+    #[test]
+    fn no_expression_of_a_found_database_is_evaluated() {
+        let slow = |name: &str| {
+            let checks: String = (0..40).map(|at| format!(" CHECK (length(hex(zeroblob(500000))) > {at})")).collect();
+            let mut connection = Connection::open_in_memory().unwrap();
+            let table = format!("CREATE TABLE {name} (key, hnum, idx{checks})");
+            let rows = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 99999)";
+            let fill = format!("{rows} INSERT INTO {name} SELECT x, x, x FROM n");
+            connection.execute_batch(&format!("PRAGMA ignore_check_constraints = ON; {table}; {fill}")).unwrap();
+            connection.serialize("main").unwrap().to_vec()
+        };
+        assert!(matches!(settle(slow("evil"), &[], DATE), Err(HistoryError::Schema)));
+        assert!(matches!(cookie(slow("nAME")), Err(HistoryError::Schema)));
+        assert!(matches!(cookie(slow("evil")), Err(HistoryError::Schema)));
+    }
+
+    #[test]
+    fn the_cookie_is_of_rpms_own_table_whatever_is_beside_it() {
+        let made = |table: &str| {
+            let mut connection = Connection::open_in_memory().unwrap();
+            let beside = "CREATE TABLE beside (x CHECK (x > 9)); INSERT INTO beside VALUES (1)";
+            let rows = "INSERT INTO Name VALUES ('b', 2, 0), ('a', 3, 0), ('a', 1, 0)";
+            let settings = "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON";
+            connection.execute_batch(&format!("{settings}; {table}; {beside}; {rows}")).unwrap();
+            cookie(connection.serialize("main").unwrap().to_vec())
+        };
+        let [one, two, three] = [1u32, 2, 3].map(u32::to_ne_bytes);
+        let expected = Sha256::digest([b"a", &one[..], &three, b"b", &two].concat());
+        assert_eq!(made(NAME_TABLE).unwrap(), hex(&expected));
+        let other = NAME_TABLE.replace("idx INTEGER", "idx INTEGER CHECK (idx < 9)");
+        assert!(matches!(made(&other), Err(HistoryError::Schema)));
+    }
+
+    #[test]
+    fn a_schema_that_has_a_page_more_than_once_is_not_read_for_ever() {
+        const SIZE: usize = 512;
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("PRAGMA page_size = 512; CREATE TABLE t (a UNIQUE)").unwrap();
+        let mut bytes = connection.serialize("main").unwrap().to_vec();
+        // Spec: "Database File Format", section 1.6. The head of a page, the places of its cells, and, at its end, these.
+        let page = |start: usize, kind: u8, last: &[u8], cells: &[Vec<u8>]| {
+            let (mut page, mut end, mut places) = (vec![0; SIZE], SIZE, Vec::new());
+            for cell in cells {
+                end -= cell.len();
+                page[end..end + cell.len()].copy_from_slice(cell);
+                places.extend((end as u16).to_be_bytes());
+            }
+            let [count, end] = [cells.len(), end].map(|number| (number as u16).to_be_bytes());
+            let head = [&[kind, 0, 0][..], &count, &end, &[0], last, &places].concat();
+            page[start..start + head.len()].copy_from_slice(&head);
+            page
+        };
+        let leaf = |cell: Vec<u8>| page(0, 13, &[], &[cell]);
+        let inner = |start: usize, children: &[u32], last: u32| {
+            let cell = |child: &u32| [&child.to_be_bytes()[..], &[1]].concat();
+            page(start, 5, &last.to_be_bytes(), &children.iter().map(cell).collect::<Vec<_>>())
+        };
+        let old = |place: usize| {
+            let start = u16::from_be_bytes([bytes[place], bytes[place + 1]]) as usize;
+            bytes[start..start + 2 + bytes[start] as usize].to_vec()
+        };
+        let first = (bytes.len() / SIZE) as u32 + 1;
+        let (table, index, levels) = (leaf(old(108)), leaf(old(110)), first + 2..first + 14);
+        let mut root = inner(100, &[first], levels.start);
+        root[..100].copy_from_slice(&bytes[..100]);
+        root[28..32].copy_from_slice(&(levels.end - 1).to_be_bytes());
+        bytes[..SIZE].copy_from_slice(&root);
+        bytes.extend([table, index].concat());
+        for number in levels.clone() {
+            let below = if number + 1 == levels.end { first + 1 } else { number + 1 };
+            bytes.extend(inner(0, &[below; 60], below));
+        }
+        let error = settle(bytes, &[], DATE).unwrap_err();
+        assert!(error.to_string().contains("interrupt"), "{error}");
     }
 
     proptest! {

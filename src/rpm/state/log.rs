@@ -2,6 +2,8 @@
 //!
 //! Spec: "Database File Format", section 4, of sqlite.org. As SQLite does, it is believed up to the last transaction that is whole.
 
+use std::collections::BTreeMap;
+
 /// Bytes before the first frame, and before the page of each frame.
 const HEAD: usize = 32;
 const FRAME: usize = 24;
@@ -10,20 +12,22 @@ const VERSIONS: std::ops::Range<usize> = 18..20;
 
 /// The database with what the log holds, marked as one without a log. `None` where it would be longer than `most` bytes.
 pub fn lay_over(mut database: Vec<u8>, log: &[u8], most: usize) -> Option<Vec<u8>> {
-    let mut pending = Vec::new();
+    let (mut pages, mut pending, mut end) = (BTreeMap::new(), Vec::new(), None);
     for frame in Log::open(log).into_iter().flatten() {
         let size = frame.page.len();
         pending.push((frame.number, frame.page));
-        if frame.pages == 0 {
-            continue;
+        if frame.pages != 0 {
+            pages.extend(pending.drain(..));
+            end = Some(frame.pages.checked_mul(size));
         }
-        let length = frame.pages.checked_mul(size).filter(|length| *length <= most)?;
-        database.resize(length, 0);
-        for (number, page) in pending.drain(..) {
-            // A page beyond the end was cut off later in the same transaction.
-            let place =
-                (number.wrapping_sub(1)).checked_mul(size).and_then(|at| database.get_mut(at..)?.get_mut(..size));
-            if let Some(place) = place {
+    }
+    if let Some(length) = end {
+        // Once: each of the log's transactions may give another length.
+        database.resize(length.filter(|length| *length <= most)?, 0);
+        for (number, page) in pages {
+            // A page beyond the end was cut off later.
+            let at = number.wrapping_sub(1).checked_mul(page.len());
+            if let Some(place) = at.and_then(|at| database.get_mut(at..)?.get_mut(..page.len())) {
                 place.copy_from_slice(page);
             }
         }
@@ -95,4 +99,41 @@ impl<'a> Iterator for Log<'a> {
 /// The four bytes at `at`, which are there.
 fn big(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: usize = 512;
+
+    /// A log of pages full of one byte; each frame that gives a length ends a transaction.
+    fn log(frames: impl Iterator<Item = (u32, u32, u8)>) -> Vec<u8> {
+        let word = u32::from_be_bytes as fn([u8; 4]) -> u32;
+        let mut sums = Log { rest: &[], page_size: SIZE, word, salts: &[], sums: (0, 0) };
+        let mut bytes = [0x377f_0683, 0, SIZE as u32, 0, 7, 7].map(u32::to_be_bytes).concat();
+        sums.add(&bytes);
+        bytes.extend([sums.sums.0, sums.sums.1].map(u32::to_be_bytes).concat());
+        for (number, pages, byte) in frames {
+            let (head, page) = ([number, pages].map(u32::to_be_bytes).concat(), [byte; SIZE]);
+            sums.add(&head);
+            sums.add(&page);
+            bytes.extend(head);
+            bytes.extend([7, 7, sums.sums.0, sums.sums.1].map(u32::to_be_bytes).concat());
+            bytes.extend(page);
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_last_page_and_length_count_however_often_they_changed() {
+        let frames = [(1, 1, 1), (3, 3, 3), (1, 0, 4), (2, 2, 5), (1, 0, 6)].into_iter();
+        let found = lay_over(vec![9; SIZE], &log(frames), 1 << 20).unwrap();
+        assert_eq!((found.len(), found[0], found[18], found[SIZE]), (2 * SIZE, 4, 1, 5));
+        assert_eq!(lay_over(Vec::new(), &log([(1, 3, 1)].into_iter()), 2 * SIZE), None);
+        // A gigabyte and one page in turn: hours, were each of them made.
+        let most = 1 << 30;
+        let in_turn = log((0..40_000).map(|at| (1, if at % 2 == 0 { (most / SIZE) as u32 } else { 1 }, 8)));
+        assert_eq!(lay_over(Vec::new(), &in_turn, most).map(|found| found.len()), Some(SIZE));
+    }
 }
