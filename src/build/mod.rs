@@ -27,7 +27,7 @@ mod supply;
 pub mod trust;
 
 pub use error::{BuildError, Failure, ScriptFailure};
-pub use output::Form;
+pub use output::{Form, check_target};
 pub use supply::collect;
 
 use crate::agent::local::{LocalError, Pinned};
@@ -184,7 +184,7 @@ pub fn build(definition: &Definition, engine: &Engine<'_>, options: &Options) ->
 }
 
 fn walk(definition: &Definition, engine: &Engine<'_>, options: &Options) -> Result<(), BuildError> {
-    output::check_target(options)?;
+    output::check_target(&options.target, options.form, options.force)?;
     engine.observer.observe(Event::Info("Starting build...".to_owned()));
     let (plan, decisions, epoch) = prepare(definition, engine, options)?;
     let options = &Options { epoch, ..options.clone() };

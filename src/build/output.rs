@@ -47,8 +47,8 @@ pub struct Finishing<'a> {
     pub stage: &'a Stage,
     /// Registry reference and manifest.
     pub base: Option<(String, Digest)>,
-    /// Packages were taken without their signatures being checked, also those of other stages.
-    pub unchecked: bool,
+    /// Flags by which checks of this build's bases were turned off, also those of other stages, or what the base says of its own.
+    pub unchecked: Option<String>,
     pub options: &'a Options,
 }
 
@@ -66,7 +66,7 @@ impl Finishing<'_> {
             variant: self.options.variant.as_deref(),
             version: env!("CARGO_PKG_VERSION"),
             base: self.base.clone().map(|(name, digest)| BaseImage { name, digest }),
-            unchecked: self.unchecked,
+            unchecked: self.unchecked.as_deref(),
             force: self.options.force,
         };
         definition_metadata(self.stage, tree, &inputs, read)
@@ -74,9 +74,8 @@ impl Finishing<'_> {
 }
 
 /// Refuses a target that may not be replaced, before any work.
-pub fn check_target(options: &Options) -> Result<(), BuildError> {
-    let target = &options.target;
-    let fault = |cause: String| BuildError::Target { path: target.clone(), cause };
+pub fn check_target(target: &Path, form: Form, force: bool) -> Result<(), BuildError> {
+    let fault = |cause: String| BuildError::Target { path: target.to_path_buf(), cause };
     let parent = directory_of(target);
     if !parent.is_dir() {
         return Err(fault(format!("its directory {} does not exist", parent.display())));
@@ -86,13 +85,10 @@ pub fn check_target(options: &Options) -> Result<(), BuildError> {
         fault(format!("nothing can be written in its directory {parent}: {error}; name a target in another directory"))
     })?;
     let Ok(found) = fs::symlink_metadata(target) else { return Ok(()) };
-    if !options.force {
-        return Err(BuildError::TargetExists { path: target.clone() });
+    if !force {
+        return Err(BuildError::TargetExists { path: target.to_path_buf() });
     }
-    if found.is_dir()
-        && options.form == Form::Sif
-        && fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some())
-    {
+    if found.is_dir() && form == Form::Sif && fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(fault("it is a directory with content; remove it first".to_owned()));
     }
     Ok(())

@@ -18,7 +18,7 @@ use crate::plan::{Action, AppFile, Decision, HostFile, Plan, Step, Verdict};
 use crate::sandbox::{self, WorkDirectory};
 use crate::skeleton::{self, OciRuntime};
 use crate::store::{Contents, Held, StoreError};
-use crate::tree::{Layer, Node};
+use crate::tree::{Layer, Node, TreePath};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,6 +31,18 @@ struct Work {
     config: Option<ImageConfig>,
     /// `oci-config.json` of the image.
     config_object: Option<Vec<u8>>,
+    /// By which flags checks of the base's own bases were turned off.
+    unchecked: Option<String>,
+}
+
+impl Work {
+    /// While the filesystem is the base alone: scripts may remove its labels.
+    fn note_unchecked(&mut self) {
+        let path = TreePath::parse(".singularity.d/labels.json").expect("a constant path");
+        let in_config = self.config.as_ref().and_then(|config| config.labels.get(skeleton::UNCHECKED_LABEL).cloned());
+        let in_files = || skeleton::unchecked_label(&self.filesystem.read(&path)?);
+        self.unchecked = in_config.or_else(in_files);
+    }
 }
 
 /// Performs the steps that `decisions` let run.
@@ -107,12 +119,15 @@ impl Performer<'_> {
     fn act(&mut self, step: &Step) -> Result<(), BuildError> {
         match &step.action {
             Action::Pre { script } => self.run_on_host(step, "%pre", script),
-            Action::Base { pin } => self.base(step, pin).map_err(|error| match error {
-                BuildError::Store(error @ StoreError::Layer { .. }) => {
-                    BuildError::Base { place: self.place(step), cause: error.to_string() }
-                }
-                error => error,
-            }),
+            Action::Base { pin } => self
+                .base(step, pin)
+                .map_err(|error| match error {
+                    BuildError::Store(error @ StoreError::Layer { .. }) => {
+                        BuildError::Base { place: self.place(step), cause: error.to_string() }
+                    }
+                    error => error,
+                })
+                .map(|()| self.stages[step.stage].note_unchecked()),
             Action::Skeleton { origin } => {
                 let work = &self.stages[step.stage];
                 let runtime = work.config.as_ref().map(runtime);
@@ -353,11 +368,12 @@ impl Performer<'_> {
             _ => None,
         });
         let is_unchecked = |step: &Step| matches!(&step.action, Action::Base { pin } if pin.is_unchecked());
+        let own = self.plan.steps.iter().any(is_unchecked).then(|| "--no-check-signatures".to_owned());
         Finishing {
             definition: self.definition,
             stage: &self.plan.stages[stage],
             base,
-            unchecked: self.plan.steps.iter().any(is_unchecked),
+            unchecked: own.or_else(|| self.stages[stage].unchecked.clone()),
             options: self.options,
         }
     }

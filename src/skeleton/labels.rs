@@ -52,7 +52,12 @@ pub(super) fn parse_label_lines(bytes: &[u8]) -> Vec<(String, String)> {
 }
 
 /// Names the flags by which checks of the bases were turned off.
-const UNCHECKED_LABEL: &str = "org.sifbuild.unchecked";
+pub const UNCHECKED_LABEL: &str = "org.sifbuild.unchecked";
+
+/// The label of a base by which the checks of its own bases were turned off.
+pub fn unchecked_label(json: &[u8]) -> Option<String> {
+    existing_labels(json, &mut Vec::new()).remove(UNCHECKED_LABEL)
+}
 
 /// What the build says of itself.
 pub(super) fn build_labels(stage: &Stage, inputs: &MetadataInputs<'_>) -> Vec<(String, String)> {
@@ -66,9 +71,6 @@ pub(super) fn build_labels(stage: &Stage, inputs: &MetadataInputs<'_>) -> Vec<(S
     ];
     if let Some(variant) = inputs.variant {
         labels.push(("org.opencontainers.image.variant".to_owned(), variant.to_owned()));
-    }
-    if inputs.unchecked {
-        labels.push((UNCHECKED_LABEL.to_owned(), "--no-check-signatures".to_owned()));
     }
     if stage.help.is_some() {
         for key in ["org.label-schema.usage", "org.label-schema.usage.apptainer.runscript.help"] {

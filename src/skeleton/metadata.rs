@@ -2,7 +2,7 @@
 
 use super::changes::Changes;
 use super::json::write_labels;
-use super::labels::{Timestamp, add_defined_labels, build_labels, existing_labels, parse_label_lines};
+use super::labels::{Timestamp, UNCHECKED_LABEL, add_defined_labels, build_labels, existing_labels, parse_label_lines};
 use super::{Read, file_script};
 use crate::arch::Arch;
 use crate::definition::Stage;
@@ -22,8 +22,8 @@ pub struct MetadataInputs<'a> {
     pub version: &'a str,
     /// The registry image that the stage began with.
     pub base: Option<BaseImage>,
-    /// Packages of a base were taken without their signatures being checked.
-    pub unchecked: bool,
+    /// Flags by which checks of the bases were turned off, in this build or in that of its base.
+    pub unchecked: Option<&'a str>,
     /// `--force`: labels and help of the definition win over those of the base image.
     pub force: bool,
     /// Seconds since the epoch, for the files written.
@@ -87,6 +87,8 @@ fn put_labels(
     }
     labels.extend(build_labels(stage, inputs));
     add_defined_labels(&mut labels, &stage.labels, inputs.force, warnings);
+    // Neither the definition nor what its scripts do to labels changes it.
+    labels.extend(inputs.unchecked.map(|flags| (UNCHECKED_LABEL.to_owned(), flags.to_owned())));
     changes.content(PATH, 0o644, write_labels(&labels).into_bytes());
 }
 

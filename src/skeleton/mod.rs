@@ -20,7 +20,7 @@ mod script;
 pub use apps::apps;
 pub use base::{Origin, after_base, base_environment, version};
 pub use json::write_labels;
-pub use labels::Timestamp;
+pub use labels::{Timestamp, UNCHECKED_LABEL, unchecked_label};
 pub use metadata::{BaseImage, MetadataInputs, definition_metadata};
 pub use oci::{OciRuntime, oci_runtime};
 pub use reproducible::{Why, reproducible};

@@ -36,7 +36,7 @@ fn inputs() -> MetadataInputs<'static> {
         variant: None,
         version: "1.2.3",
         base: None,
-        unchecked: false,
+        unchecked: None,
         force: false,
         mtime: 7,
     }
@@ -416,6 +416,19 @@ fn labels_of_post_win_over_the_base_and_their_file_goes() {
     let forced = MetadataInputs { force: true, ..inputs() };
     let (layer, _) = definition_metadata(&stage, &tree, &forced, &read);
     assert!(file(&layer, ".singularity.d/labels.json").contains("\"Author\": \"me\""));
+}
+
+#[test]
+fn no_label_hides_that_checks_were_turned_off() {
+    let tree = tree_of(&["i 0644 0 0 0 \"{\"org.sifbuild.unchecked\":\"x\"} /.singularity.d/labels.json\n"]);
+    let mut stage = stage();
+    stage.labels = vec![label("org.sifbuild.unchecked", "nothing")];
+    for force in [false, true] {
+        let inputs = MetadataInputs { force, unchecked: Some("--no-check-signatures"), ..inputs() };
+        let (layer, _) = definition_metadata(&stage, &tree, &inputs, &nothing_stored);
+        let labels = file(&layer, ".singularity.d/labels.json");
+        assert_eq!(unchecked_label(labels.as_bytes()).as_deref(), Some("--no-check-signatures"));
+    }
 }
 
 #[test]

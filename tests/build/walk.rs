@@ -230,3 +230,19 @@ fn the_later_of_two_copies_to_one_path_stays() {
         assert_eq!((root.text("opt/c/one"), root.text("opt/c/two")), ("above".to_owned(), "one".to_owned()));
     }
 }
+
+#[test]
+fn a_base_whose_own_base_was_unchecked_is_told_whatever_scripts_do_to_its_labels() {
+    let place = Place::new();
+    let hides = "%post\n  rm /.singularity.d/labels.json\n%labels\n  org.sifbuild.unchecked nothing\n";
+    for base in ["base.sif", "box"] {
+        let flags: &[&str] = if base == "box" { &["--sandbox"] } else { &[] };
+        place.build(base, &format!("{BASE}%labels\n  org.sifbuild.unchecked --some\n"), flags);
+        // The second time, the result of `%post` is taken from the store.
+        for _ in 0..2 {
+            place.build("x.sif", &format!("Bootstrap: localimage\nFrom: {base}\n{hides}"), &["--force"]);
+            let labels = place.succeed(&["inspect", "--labels", "x.sif"]);
+            assert!(labels.contains("org.sifbuild.unchecked: --some"), "{labels}");
+        }
+    }
+}

@@ -31,9 +31,13 @@ impl Performer<'_> {
             }
             work.filesystem.push(held)?;
             work.filesystem.chain.push(key);
-        }
-        if self.begins_with_oci(step.stage) {
-            work.config = work.config_object.as_deref().and_then(kept_config);
+            // A base is kept as one layer.
+            if work.filesystem.layers.len() == 1 {
+                if self.begins_with_oci(step.stage) {
+                    work.config = work.config_object.as_deref().and_then(kept_config);
+                }
+                work.note_unchecked();
+            }
         }
         self.stages[step.stage] = work;
         Ok(())
