@@ -4,10 +4,9 @@ use super::build::{Stop, finish};
 use super::sif::open;
 use super::{exit, render_error};
 use crate::sif::dump;
-use crate::sif::format::{Descriptor, FileSystem};
+use crate::sif::format::{DataType, Descriptor, FileSystem};
 use crate::sif::reader::Sif;
 use crate::squashfs::{self, Image, Window, differing_bytes};
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,9 +41,8 @@ pub fn differences(first: &Path, second: &Path) -> Result<Vec<String>, Stop> {
     let read = |path: &Path| open(path).map_err(|error| fault(error.to_string()));
     let (mut one, mut other) = (read(first)?, read(second)?);
     let mut lines = rows("header", &dump::header(one.header()), &dump::header(other.header()));
-    let ids: BTreeSet<u32> = one.objects().chain(other.objects()).map(|object| object.id).collect();
-    for id in ids {
-        match (one.object(id).cloned(), other.object(id).cloned()) {
+    for pair in pairs(one.objects().cloned(), other.objects().cloned()) {
+        match pair {
             (Some(object), Some(there)) => {
                 let name = subject(&object);
                 lines.extend(rows(&name, &dump::info(&object), &dump::info(&there)));
@@ -63,6 +61,30 @@ pub fn differences(first: &Path, second: &Path) -> Result<Vec<String>, Stop> {
             .extend(found.map_err(|error| fault(error.to_string()))?.map(|what| format!("outside of objects: {what}")));
     }
     Ok(lines)
+}
+
+/// Each object with its counterpart: the one of its kind, then of its type and name, then of its type and id.
+fn pairs(
+    one: impl Iterator<Item = Descriptor>,
+    other: impl Iterator<Item = Descriptor>,
+) -> Vec<(Option<Descriptor>, Option<Descriptor>)> {
+    type Rule = fn(&Descriptor, &Descriptor) -> bool;
+    const RULES: [Rule; 4] = [
+        |object, there| object.is_primary_partition() && there.is_primary_partition(),
+        |object, there| object.data_type == DataType::DEFFILE && there.data_type == DataType::DEFFILE,
+        |object, there| object.data_type == there.data_type && object.name == there.name,
+        |object, there| object.data_type == there.data_type && object.id == there.id,
+    ];
+    let mut pairs: Vec<_> = one.map(|object| (Some(object), None)).collect();
+    let mut rest: Vec<Descriptor> = other.collect();
+    for rule in RULES {
+        for (object, counterpart) in pairs.iter_mut().filter(|(_, counterpart)| counterpart.is_none()) {
+            let found = rest.iter().position(|there| object.as_ref().is_some_and(|object| rule(object, there)));
+            *counterpart = found.map(|at| rest.remove(at));
+        }
+    }
+    pairs.extend(rest.into_iter().map(|there| (None, Some(there))));
+    pairs
 }
 
 fn subject(object: &Descriptor) -> String {
