@@ -18,6 +18,7 @@ use crate::event::{Event, Observer};
 use crate::openpgp::Issuer;
 use crate::pins::Pins;
 use crate::plan::Sections;
+use crate::sandbox;
 use crate::sif::signature::Signatory;
 use crate::squashfs::Compression;
 use crate::squashfs::format::is_block_size;
@@ -50,6 +51,10 @@ pub fn run(mut arguments: BuildArguments, global: &GlobalArguments) -> u8 {
     let terminal = Terminal::new(global.progress, global.verbosity(), !global.nocolor);
     if let (Some(repetition), Some(shared)) = (arguments.repetition, arguments.verification.clone()) {
         return finish(verify_reproducible::build_one(arguments, repetition, shared, &terminal));
+    }
+    if arguments.verify_reproducible {
+        // Each of the two builds does this again, with a target of its own.
+        arguments.fill(&|name| std::env::var(name).ok());
     }
     arguments.force = arguments.force || may_replace(&arguments.target);
     if arguments.verify_reproducible {
@@ -124,6 +129,10 @@ pub fn with_engine(mut arguments: BuildArguments, terminal: &Terminal, work: Wor
     // The sandbox works in another directory.
     let place = std::path::absolute(&place)
         .map_err(|error| Stop::usage(format!("{} cannot be used for the cache: {error}", place.display())))?;
+    if !arguments.disable_cache {
+        // Of verifications that were killed.
+        sandbox::sweep(&place);
+    }
     let (limit, _) = cache::limit(&place).map_err(|error| Stop::usage(error.to_string()))?;
     let began = SystemTime::now();
     let store = Store::open(&place, &session::store_mode()).map_err(|error| Stop {

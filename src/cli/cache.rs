@@ -2,7 +2,8 @@
 
 use super::session;
 use crate::event::{Event, Observer};
-use crate::store::{Collection, Limit, Store, StoreError};
+use crate::sandbox;
+use crate::store::{Collection, Limit, Store, StoreError, Usage};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -63,6 +64,11 @@ pub fn run(arguments: &CacheArguments) -> Result<(), CacheError> {
             println!("{}", root.display());
             println!("{:>12}  in {} archives", human(blobs.bytes), blobs.entries);
             println!("{:>12}  in {} step results", human(steps.bytes), steps.entries);
+            let verifications = verifications(&root);
+            if verifications.entries > 0 {
+                let (bytes, entries) = (human(verifications.bytes), verifications.entries);
+                println!("{bytes:>12}  in {entries} verifications that run, or were killed");
+            }
             println!("{:>12}  may be kept ({})", shown(limit(&root)?.0), limit(&root)?.1);
         }
         CacheCommand::Steps => {
@@ -73,7 +79,13 @@ pub fn run(arguments: &CacheArguments) -> Result<(), CacheError> {
         CacheCommand::Clean { keep } => {
             let keep = parse_size(keep).ok_or_else(|| CacheError::Size(keep.clone()))?;
             let collection = Collection { limit: keep, target: keep, spared: None };
-            let removed = Store::collect(&root, &mode, collection)?.ok_or(CacheError::Busy)?;
+            let mut removed = verifications(&root);
+            sandbox::sweep(&root);
+            let left = verifications(&root);
+            removed.bytes = removed.bytes.saturating_sub(left.bytes);
+            removed.entries -= left.entries.min(removed.entries);
+            let collected = Store::collect(&root, &mode, collection)?.ok_or(CacheError::Busy)?;
+            removed = Usage { bytes: removed.bytes + collected.bytes, entries: removed.entries + collected.entries };
             println!("removed {} in {} entries", human(removed.bytes), removed.entries);
         }
         CacheCommand::Limit { size } => {
@@ -90,6 +102,12 @@ pub fn run(arguments: &CacheArguments) -> Result<(), CacheError> {
         }
     }
     Ok(())
+}
+
+/// What builds of `--verify-reproducible` have in the cache's directory.
+fn verifications(root: &Path) -> Usage {
+    let places = sandbox::owned(root);
+    Usage { entries: places.len() as u64, bytes: places.iter().map(|place| Usage::below(place)).sum() }
 }
 
 /// A line for each kept step that is a whole filesystem: the beginning of its key, the ids that it is owned through, what it did.

@@ -12,15 +12,16 @@ use super::arguments::BuildArguments;
 use super::build::{Stop, with_engine};
 use super::compare::differences;
 use super::progress::Terminal;
-use super::{exit, session};
-use crate::build::{self, Engine, Options};
+use super::{exit, render_error, session};
+use crate::build::{self, Engine, Form, Options};
 use crate::definition::Definition;
 use crate::disk::{AtomicFile, copy_file, without_path};
 use crate::event::{Event, Observer};
-use crate::sandbox;
+use crate::sandbox::{self, WorkDirectory};
 use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -53,23 +54,25 @@ pub fn build_twice(arguments: &BuildArguments, terminal: &Terminal) -> Result<()
     if let Some((_, reason)) = refused.iter().find(|(given, _)| *given) {
         return Err(Stop::usage(format!("{FLAG}: {reason}")));
     }
-    if !arguments.force && arguments.target.symlink_metadata().is_ok() {
-        let text = format!("{} exists; --force replaces it", arguments.target.display());
-        return Err(Stop { text, code: exit::TARGET });
-    }
+    build::check_target(&arguments.target, Form::Sif, arguments.force)?;
+    let target = arguments.target.display().to_string();
+    sandbox::install_interrupt(move |signal| {
+        render_error(&format!("interrupted by {signal}; {target} is not written"))
+    })
+    .map_err(|error| Stop { text: format!("signals cannot be handled: {error}"), code: exit::SANDBOX })?;
     let fault = |action: &str, path: &Path, cause: String| Stop {
         text: format!("cannot {action} {}: {cause}", path.display()),
         code: exit::OUTPUT,
     };
     let cache = session::cache_directory(arguments.cache_dir.as_deref());
-    let shared = std::fs::create_dir_all(&cache)
-        .and_then(|()| tempfile::Builder::new().prefix("verify-").tempdir_in(&cache))
-        .map_err(|error| fault("make a directory in", &cache, without_path(error).to_string()))?;
+    std::fs::create_dir_all(&cache).map_err(|error| fault("make", &cache, without_path(error).to_string()))?;
+    let shared =
+        WorkDirectory::create(&cache).map_err(|error| fault("make a directory in", &cache, error.to_string()))?;
     let began = Instant::now();
-    build_as(Repetition::First, shared.path())?;
+    build_as(Repetition::First, shared.path(), arguments.force)?;
     std::thread::sleep(APART.saturating_sub(began.elapsed()));
     terminal.observe(Event::Info("Building again, in other surroundings".to_owned()));
-    build_as(Repetition::Second, shared.path())?;
+    build_as(Repetition::Second, shared.path(), arguments.force)?;
     let [first, second] = IMAGES.map(|name| shared.path().join(name));
     let lines = differences(&first, &second)?;
     if !lines.is_empty() {
@@ -86,26 +89,33 @@ pub fn build_twice(arguments: &BuildArguments, terminal: &Terminal) -> Result<()
 }
 
 /// Runs this program with the same command line.
-fn build_as(repetition: Repetition, shared: &Path) -> Result<(), Stop> {
+fn build_as(repetition: Repetition, shared: &Path, force: bool) -> Result<(), Stop> {
     let name = repetition.to_possible_value().expect("both have names");
-    let given = std::env::args_os().skip(1).filter(|argument| argument != FLAG);
-    let status = Command::new("/proc/self/exe")
-        .args(given)
-        .args([
-            OsStr::new("--repetition"),
-            OsStr::new(name.get_name()),
-            OsStr::new("--verification"),
-            shared.as_os_str(),
-        ])
-        .status()
-        .map_err(|error| Stop {
-            text: format!("this program cannot be started again: {error}"),
-            code: exit::SANDBOX,
-        })?;
-    match status.code() {
-        Some(0) => Ok(()),
+    let mut command = Command::new("/proc/self/exe");
+    // The first word of this name is the command: no option before it takes such a value.
+    for argument in std::env::args_os().skip(1) {
+        let is_command = argument == "build" && !command.get_args().any(|argument| argument == "build");
+        command.arg(argument);
+        if is_command {
+            command.arg("--repetition").arg(name.get_name()).arg("--verification").arg(shared);
+        }
+    }
+    if force {
+        // It may have been said at the terminal.
+        command.env("SIFBUILD_FORCE", "1");
+    }
+    let status = sandbox::run_informed(&mut command).map_err(|error| Stop {
+        text: format!("this program cannot be started again: {error}"),
+        code: exit::SANDBOX,
+    })?;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(()),
         // It has told why.
-        code => Err(Stop { text: String::new(), code: code.map_or(exit::SCRIPT, |code| code as u8) }),
+        (Some(code), _) => Err(Stop { text: String::new(), code: code as u8 }),
+        (None, signal) => {
+            let signal = signal.expect("a program ends with a code or by a signal");
+            Err(Stop { text: format!("a build was ended by signal {signal}"), code: 128 + signal as u8 })
+        }
     }
 }
 
@@ -123,6 +133,8 @@ pub fn build_one(
     shared: PathBuf,
     terminal: &Terminal,
 ) -> Result<(), Stop> {
+    // Whatever ends the one that compares: then nobody waits for this build.
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
     arguments.reproducible = true;
     arguments.target = shared.join(IMAGES[usize::from(repetition == Repetition::Second)]);
     let lock = shared.join(LOCK);

@@ -1,8 +1,9 @@
 //! `%pre` and `%setup`: scripts that run on the host, in this process's own namespaces.
 
+use super::Error;
+use super::interrupt::{AtInterrupt, Running};
 use super::output::Output;
 use super::request::{Ending, Outcome, StandardInput};
-use super::{Error, interrupt};
 use crate::event::Observer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -47,8 +48,9 @@ pub fn host_script(script: &HostScript, observer: &dyn Observer) -> Result<Outco
         // Why not with a terminal for input: a group in the background may not read from it.
         command.stdin(Stdio::null()).process_group(0);
     }
+    let at_interrupt = if leads_group { AtInterrupt::KillGroup } else { AtInterrupt::Kill };
     let started = Instant::now();
-    let mut child = interrupt::Running::new(command.spawn().map_err(fail)?, leads_group);
+    let mut child = Running::new(command.spawn().map_err(fail)?, at_interrupt);
     drop(command);
     let died = rustix::process::Pid::from_raw(child.id()).and_then(|id| pidfd_open(id, PidfdFlags::empty()).ok());
     copy_until_death(&mut reader, died.as_ref(), &mut output)?;

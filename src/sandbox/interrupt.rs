@@ -6,7 +6,7 @@ use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, getpgrp, tcsetpgrp};
 use std::collections::BTreeMap;
 use std::io;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ const HANDLED: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, S
 /// How long killed processes may take to go before their directories are removed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Children that run now, and whether each leads a process group of its own.
-static RUNNING: Mutex<BTreeMap<i32, bool>> = Mutex::new(BTreeMap::new());
+/// Children that run now.
+static RUNNING: Mutex<BTreeMap<i32, AtInterrupt>> = Mutex::new(BTreeMap::new());
 /// Settings of the terminal, while an interactive program has it.
 static LENT: Mutex<Option<Termios>> = Mutex::new(None);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -29,7 +29,7 @@ pub fn install(announce: impl Fn(&str) + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("signals".to_string()).spawn(move || {
         if let Ok(signal) = signals.wait() {
             INTERRUPTED.store(true, Ordering::SeqCst);
-            kill_all();
+            end_all(signal);
             take_terminal_back();
             announce(signal.as_str());
             disk::remove_registered();
@@ -39,17 +39,32 @@ pub fn install(announce: impl Fn(&str) + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// A child that dies when the process is interrupted, or when this is dropped.
+/// Runs a program that removes at a signal itself what it made: an interrupt is passed to it, and its end awaited.
+pub fn run_informed(command: &mut Command) -> io::Result<ExitStatus> {
+    Running::new(command.spawn()?, AtInterrupt::Pass).wait()
+}
+
+/// What an interrupt is for a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtInterrupt {
+    Kill,
+    /// It leads a process group of its own.
+    KillGroup,
+    /// It gets the same signal.
+    Pass,
+}
+
+/// A child that ends when the process is interrupted, and dies when this is dropped.
 pub(super) struct Running {
     child: Child,
-    leads_group: bool,
+    at_interrupt: AtInterrupt,
     waited: bool,
 }
 
 impl Running {
-    pub fn new(child: Child, leads_group: bool) -> Running {
-        running().insert(child.id() as i32, leads_group);
-        Running { child, leads_group, waited: false }
+    pub fn new(child: Child, at_interrupt: AtInterrupt) -> Running {
+        running().insert(child.id() as i32, at_interrupt);
+        Running { child, at_interrupt, waited: false }
     }
 
     pub fn id(&self) -> i32 {
@@ -75,7 +90,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.waited {
-            kill_one(self.id(), self.leads_group);
+            kill_one(self.id(), self.at_interrupt);
             let _ = self.wait();
         }
     }
@@ -102,19 +117,23 @@ fn lent() -> MutexGuard<'static, Option<Termios>> {
     LENT.lock().unwrap_or_else(|poison| poison.into_inner())
 }
 
-fn kill_all() {
-    for (id, leads_group) in running().iter() {
-        kill_one(*id, *leads_group);
+fn end_all(signal: Signal) {
+    for (id, at_interrupt) in running().iter() {
+        match at_interrupt {
+            AtInterrupt::Pass => drop(kill(Pid::from_raw(*id), signal)),
+            other => kill_one(*id, *other),
+        }
     }
     let started = Instant::now();
-    while !running().is_empty() && started.elapsed() < PATIENCE {
+    let is_awaited = |other: &AtInterrupt| *other == AtInterrupt::Pass || started.elapsed() < PATIENCE;
+    while running().values().any(is_awaited) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn kill_one(id: i32, leads_group: bool) {
+fn kill_one(id: i32, at_interrupt: AtInterrupt) {
     let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
-    if leads_group {
+    if at_interrupt == AtInterrupt::KillGroup {
         let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
     }
 }
@@ -126,6 +145,6 @@ fn wait_until_dead(id: i32) {
     {}
 }
 
-fn running() -> MutexGuard<'static, BTreeMap<i32, bool>> {
+fn running() -> MutexGuard<'static, BTreeMap<i32, AtInterrupt>> {
     RUNNING.lock().unwrap_or_else(|poison| poison.into_inner())
 }

@@ -36,14 +36,14 @@ pub use fakeroot::{Fakeroot, Scope, correct, try_fakeroot};
 pub use fuse::{Owners, mount_image};
 pub use host::{HostScript, host_script, rename_host};
 pub use ids::{Entered, IdMode, IdModeRequest, enter, enter_for_program};
-pub use interrupt::install as install_interrupt;
+pub use interrupt::{install as install_interrupt, run_informed};
 pub use kept::FailedStep;
 pub use program::{Access, Content, Generated, Program, Shown, become_program, mount_memory};
 pub use request::{Bind, Ending, Outcome, Root, Run, Script, StandardInput};
 pub use role::role;
 pub use root::{Mounted, mount_root};
 pub use run::run;
-pub use work_directory::{WorkDirectory, sweep};
+pub use work_directory::{WorkDirectory, owned, sweep};
 
 /// From here on the process ends when nobody reads its output any more, as other programs in a pipe do.
 pub fn end_with_reader() {

@@ -43,7 +43,7 @@ fn supervise(run: &Run, session: &Path, observer: &dyn Observer) -> Result<Outco
     }
     let (socket, theirs) = UnixStream::pair().map_err(fail("prepare"))?;
     let (child, reader) = start(theirs, run.interactive).map_err(fail("start"))?;
-    let mut guard = interrupt::Running::new(child, false);
+    let mut guard = interrupt::Running::new(child, interrupt::AtInterrupt::Kill);
     let request = Request { run: run.clone(), parent: std::process::id() as i32, session: session.to_path_buf() };
     let sent = send(&socket, &request, &input);
     if sent.is_ok() {

@@ -65,12 +65,19 @@ impl Drop for WorkDirectory {
 /// Removes the directories below `parent` whose owner is gone; gives them. Owners with subordinate ids can be removed only after
 /// [`enter`](super::enter); what cannot be removed, or belongs to another user, stays.
 pub fn sweep(parent: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
-    let names = entries.flatten().map(|entry| entry.path()).filter(|path| {
+    locks(parent).filter_map(|lock_path| sweep_one(parent, &lock_path)).collect()
+}
+
+/// The directories below `parent`, whether their owner lives or is gone.
+pub fn owned(parent: &Path) -> Vec<PathBuf> {
+    locks(parent).map(|lock_path| parent.join(name_of(&lock_path))).collect()
+}
+
+fn locks(parent: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
-    });
-    names.filter_map(|lock_path| sweep_one(parent, &lock_path)).collect()
+    })
 }
 
 fn sweep_one(parent: &Path, lock_path: &Path) -> Option<PathBuf> {

@@ -34,6 +34,13 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+impl Usage {
+    /// Of a directory, as far as this process can see into it.
+    pub fn below(directory: &Path) -> u64 {
+        walk(directory).0
+    }
+}
+
 /// How much a store may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
