@@ -78,11 +78,16 @@ pub fn pin(
     let settings = setopt::read(header.setopt.as_deref().unwrap_or(""))?;
     let sources: Vec<Source> = sources(header, arch)?
         .into_iter()
-        .map(|source| Source { tls: settings.tls_of(&source.name).cloned(), ..source })
+        .map(|source| Source { tls: settings.tls_of(&source.name), ..source })
         .collect();
     settings.ignored.iter().for_each(|text| {
         observer.observe(Event::Warning(format!("Setopt: {text} changes nothing here")));
     });
+    sources.iter().try_for_each(|source| source.present(&source.url, fetch))?;
+    for url in options.key_url.iter().chain(header.keys.iter().map(|word| &word.value)) {
+        // Compat: dnf asks for keys as for the repository that names them. What is no address is told where it is asked.
+        let _ = sources[0].present(url, fetch);
+    }
     let asker = Asker { options, fetch, observer, host_keys: &keys::FOLDERS };
     let inside: Vec<String> =
         sources.iter().map(|one| format!("{}/repodata/repomd.xml.key", one.url.trim_end_matches('/'))).collect();
@@ -151,7 +156,7 @@ pub fn present(header: &Header, pin: &RpmPin, fetch: &dyn Fetch) -> Result<(), Y
     let settings = setopt::read(header.setopt.as_deref().unwrap_or(""))?;
     for repository in &pin.repositories {
         let Some(files) = settings.tls_of(&repository.name) else { continue };
-        repository.bases.iter().try_for_each(|base| parse_url(base).map(|url| fetch.present(&url, files)))?;
+        repository.bases.iter().try_for_each(|base| parse_url(base).map(|url| fetch.present(&url, &files)))?;
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ pub trait Fetch: Send + Sync {
     /// Sends once, follows redirects. Every status is a response, not an error; nothing is tried again.
     fn send(&self, request: &Request) -> Result<Response, FetchError>;
 
-    /// From now on uses these files with the host of `url`.
+    /// From now on uses these files for what lies below `url`, and for what else its host has and is below no other such address.
     fn present(&self, _url: &Url, _files: &TlsFiles) {}
 
     /// How patient those should be who send again.
@@ -36,7 +36,7 @@ pub trait Fetch: Send + Sync {
 }
 
 /// PEM files for TLS with one host, beside those of `certs.d`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TlsFiles {
     pub authority: Option<PathBuf>,
     /// The client's own certificate, and its key where that is in a file of its own.

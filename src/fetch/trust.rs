@@ -5,7 +5,7 @@
 use super::error::FetchError;
 use super::http::{ClientOptions, TlsFiles};
 use reqwest::{Certificate, Identity, Url};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,15 @@ use std::time::Duration;
 /// No PEM file is larger.
 const LARGEST_PEM: u64 = 4 << 20;
 
+/// One client for each host that has its own trust: `HOST:PORT`, the files that were presented, insecure, a connection for each request.
+type ClientKey = (String, Option<TlsFiles>, bool, bool);
+
 pub(crate) struct Trust {
     options: ClientOptions,
     authorities: Vec<Certificate>,
-    /// By `HOST:PORT`.
-    presented: Mutex<HashMap<String, TlsFiles>>,
-    /// One client for each host that has its own trust; key: `HOST:PORT`, insecure, a connection for each request.
-    clients: Mutex<HashMap<(String, bool, bool), reqwest::Client>>,
+    /// By `HOST:PORT` and path.
+    presented: Mutex<BTreeMap<(String, String), TlsFiles>>,
+    clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
 }
 
 impl Trust {
@@ -33,27 +35,32 @@ impl Trust {
         Ok(Trust { options: options.clone(), authorities, presented: Mutex::default(), clients: Mutex::default() })
     }
 
-    /// Invariant: called before anything is asked of the host.
     pub fn present(&self, url: &Url, files: &TlsFiles) {
         let mut presented = self.presented.lock().unwrap_or_else(|poison| poison.into_inner());
-        presented.insert(address_of(url), files.clone());
+        presented.insert((address_of(url), url.path().to_owned()), files.clone());
     }
 
+    /// Of the nearest address that something was presented at.
     fn presented(&self, url: &Url) -> Option<TlsFiles> {
-        self.presented.lock().unwrap_or_else(|poison| poison.into_inner()).get(&address_of(url)).cloned()
+        let presented = self.presented.lock().unwrap_or_else(|poison| poison.into_inner());
+        let address = address_of(url);
+        let there = presented.iter().filter(|((host, _), _)| *host == address);
+        let nearest = there.max_by_key(|((_, path), _)| if url.path().starts_with(path) { path.len() } else { 0 });
+        nearest.map(|(_, files)| files.clone())
     }
 
     pub fn client_for(&self, url: &Url, insecure: bool, own_connection: bool) -> Result<reqwest::Client, FetchError> {
         let (host, address) = (url.host_str().unwrap_or_default().to_owned(), address_of(url));
         let listed = |name: &String| *name == host || *name == address;
         let insecure = insecure || self.options.insecure_hosts.iter().any(listed);
-        let own = url.scheme() == "https" && (self.directories(url).next().is_some() || self.presented(url).is_some());
-        let key = (if own { address } else { String::new() }, insecure, own_connection);
+        let presented = self.presented(url).filter(|_| url.scheme() == "https");
+        let own = url.scheme() == "https" && (self.directories(url).next().is_some() || presented.is_some());
+        let key = (if own { address } else { String::new() }, presented, insecure, own_connection);
         let mut clients = self.clients.lock().unwrap_or_else(|poison| poison.into_inner());
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.build(url, insecure, own_connection)?;
+        let client = self.build(url, key.1.as_ref(), insecure, own_connection)?;
         clients.insert(key, client.clone());
         Ok(client)
     }
@@ -62,13 +69,19 @@ impl Trust {
         directories_of(&self.options, url)
     }
 
-    fn build(&self, url: &Url, insecure: bool, own_connection: bool) -> Result<reqwest::Client, FetchError> {
+    fn build(
+        &self,
+        url: &Url,
+        presented: Option<&TlsFiles>,
+        insecure: bool,
+        own_connection: bool,
+    ) -> Result<reqwest::Client, FetchError> {
         let mut authorities = self.authorities.clone();
         let mut identity = None;
         if url.scheme() == "https" {
-            if let Some(TlsFiles { authority, certificate, key }) = self.presented(url) {
+            if let Some(TlsFiles { authority, certificate, key }) = presented {
                 authority.iter().try_for_each(|path| read_authorities(path).map(|found| authorities.extend(found)))?;
-                identity = match &certificate {
+                identity = match certificate {
                     Some(path) => Some(read_identity(path, key.as_deref().unwrap_or(path))?),
                     None => None,
                 };
@@ -177,4 +190,28 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, FetchError> {
         .and_then(|file| file.take(LARGEST_PEM).read_to_end(&mut bytes))
         .map_err(|error| FetchError::Certificate { path: path.to_owned(), cause: error.to_string() })?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_of_one_host_are_shown_their_own_certificates() {
+        let trust = Trust::new(&ClientOptions::default()).unwrap();
+        let url = |text: &str| Url::parse(text).unwrap();
+        let files = |name: &str| TlsFiles { certificate: Some(name.into()), ..TlsFiles::default() };
+        trust.present(&url("https://h/one/"), &files("one"));
+        trust.present(&url("https://h:443/two/"), &files("two"));
+        let shown = |text: &str| trust.presented(&url(text)).and_then(|files| files.certificate);
+        assert_eq!(shown("https://h/one/repodata/repomd.xml"), Some("one".into()));
+        assert_eq!(shown("https://h/two/repodata/repomd.xml"), Some("two".into()));
+        assert!(shown("https://h/key").is_some());
+        assert_eq!(shown("https://other/one/"), None);
+        // A client that is kept was made with other certificates.
+        trust.present(&url("https://h/one/"), &TlsFiles::default());
+        assert!(trust.client_for(&url("https://h/one/"), false, false).is_ok());
+        let refused = trust.client_for(&url("https://h/two/"), false, false);
+        assert!(matches!(refused, Err(FetchError::Certificate { path, .. }) if path == Path::new("two")));
+    }
 }

@@ -192,7 +192,9 @@ fn mirrors_are_shown_the_certificate_that_setopt_names() {
     let authority = format!("Setopt: sslcacert={}", path("ca.pem"));
     let refused = build(&place, &mirror, &server.url, &authority);
     assert_eq!(refused.code, Some(4), "{}", refused.text);
-    let client = format!("{authority} sslclientcert={} sslclientkey={}", path("client.pem"), path("client.key"));
+    let client = format!("{authority} base.sslclientcert={} sslclientkey={}", path("client.pem"), path("client.key"));
+    // Keys are asked for with the certificates, too.
+    let client = format!("{client}\nProductPGP: {}", server.url.replace("/os/", "/key.asc"));
     let taken = build(&place, &mirror, &server.url, &client);
     assert_eq!(taken.code, Some(0), "{}", taken.text);
     let missing = build(&place, &mirror, &server.url, &format!("{authority} sslclientcert=/nowhere.pem"));

@@ -44,6 +44,11 @@ impl Source {
             false => Err(bad()),
         }
     }
+
+    /// Lets whoever serves `url` see the repository's certificates.
+    pub fn present(&self, url: &str, fetch: &dyn Fetch) -> Result<(), FetchError> {
+        self.tls.iter().try_for_each(|files| parse_url(url).map(|url| fetch.present(&url, files)))
+    }
 }
 
 /// What is believed.
@@ -127,7 +132,7 @@ impl Access<'_> {
         if !is_list {
             return Ok((vec![format!("{}/", source.url.trim_end_matches('/'))], Vec::new()));
         }
-        self.present(source, &source.url)?;
+        source.present(&source.url, self.fetch)?;
         let request = Request::get(parse_url(&source.url)?);
         let document = crate::fetch::retry::get(self.fetch, &request, MAXIMUM_MIRROR_LIST, self.observer)?;
         let list =
@@ -137,13 +142,9 @@ impl Access<'_> {
         Ok((list.bases, strong))
     }
 
-    fn present(&self, source: &Source, url: &str) -> Result<(), FetchError> {
-        source.tls.iter().try_for_each(|files| parse_url(url).map(|url| self.fetch.present(&url, files)))
-    }
-
     fn open_at(&self, source: &Source, base: &str, allowed: &[Checksum]) -> Result<Repository, YumError> {
         let url = format!("{base}repodata/repomd.xml");
-        self.present(source, base)?;
+        source.present(base, self.fetch)?;
         let bytes = self.get(&url, MAXIMUM_REPOMD)?;
         let fits = |checksum: &Checksum| Checksum::of(checksum.algorithm(), &bytes) == *checksum;
         if !allowed.is_empty() && !allowed.iter().any(fits) {

@@ -3,12 +3,13 @@
 use super::YumError;
 use crate::fetch::http::TlsFiles;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub no_weak: bool,
     pub excluded: Vec<String>,
-    /// By the name of the repository; empty: of all others.
+    /// By the name of the repository; empty: of all.
     pub tls: BTreeMap<String, TlsFiles>,
     /// What changes nothing here.
     pub ignored: Vec<String>,
@@ -19,9 +20,18 @@ impl Settings {
         self.tls.entry(repository.to_owned()).or_default()
     }
 
-    /// The files for the mirrors of a repository.
-    pub fn tls_of(&self, repository: &str) -> Option<&TlsFiles> {
-        self.tls.get(repository).or_else(|| self.tls.get(""))
+    /// The files for the mirrors of a repository: each its own, else the one for all.
+    pub fn tls_of(&self, repository: &str) -> Option<TlsFiles> {
+        let (own, all) = (self.tls.get(repository), self.tls.get(""));
+        let either = |field: fn(&TlsFiles) -> &Option<PathBuf>| {
+            own.and_then(|files| field(files).clone()).or_else(|| field(all?).clone())
+        };
+        own.or(all)?;
+        Some(TlsFiles {
+            authority: either(|files| &files.authority),
+            certificate: either(|files| &files.certificate),
+            key: either(|files| &files.key),
+        })
     }
 }
 
@@ -69,7 +79,9 @@ mod tests {
         assert_eq!(settings.ignored, ["fastestmirror=1"]);
         let settings = read("sslcacert=/ca.pem epel.sslclientcert=/a.pem epel.sslclientkey=/a.key").unwrap();
         assert_eq!(settings.tls_of("base").unwrap().authority, Some("/ca.pem".into()));
-        assert_eq!(settings.tls_of("epel").unwrap().key, Some("/a.key".into()));
+        let epel = settings.tls_of("epel").unwrap();
+        assert_eq!((epel.authority, epel.key), (Some("/ca.pem".into()), Some("/a.key".into())));
+        assert_eq!(read("").unwrap().tls_of("base"), None);
         assert!(read("install_weak_deps=maybe").is_err());
         assert!(read("word").is_err());
     }
