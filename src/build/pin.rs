@@ -5,6 +5,7 @@ use super::glob::{self};
 use super::{BuildError, Engine, Options, trust};
 use crate::agent::packages::Kept;
 use crate::agent::{ImageBase, arch, busybox, debian, docker, library, local, oci, oras, yum};
+use crate::deb::pin::DebianPin;
 use crate::definition::{Bootstrap, Definition, FileBase, FileEntry, Stage};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::fetch::library::LibraryReference;
@@ -78,6 +79,11 @@ fn keeping(base: &BasePin, engine: &Engine<'_>, options: &Options) -> Options {
     let kept = Some(Kept { versions, moving, lines, blobs });
     let mut options = options.clone();
     (options.debian.kept, options.yum.kept) = (kept.clone(), kept);
+    if let BasePin::Debian { lines } = base
+        && let Ok(pin) = DebianPin::parse(lines)
+    {
+        (options.debian.variant, options.debian.components) = (pin.variant, pin.components);
+    }
     options
 }
 

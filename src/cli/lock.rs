@@ -5,13 +5,15 @@ use super::build::{Stop, finish, lock_beside, read_lock, with_engine};
 use super::exchange::RegistryArguments;
 use super::progress::Terminal;
 use super::{GlobalArguments, exit};
+use crate::arch::Arch;
 use crate::build::{self, Options};
+use crate::deb::pin::Variant;
 use crate::disk::AtomicFile;
 use crate::event::{Event, Observer};
-use crate::pins::{Pins, difference};
+use crate::pins::{BasePin, Pins, StagePins, difference};
 use clap::Args;
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Write the exact bases of a definition into FILE.lock, which builds of FILE keep to
@@ -41,9 +43,9 @@ pub struct LockArguments {
     /// Accept SHA-1, which can be forged, as proof of what an RPM repository lists
     #[arg(long)]
     pub allow_sha1: bool,
-    /// Variant of a Debian base: minbase, buildd, or default
-    #[arg(long, value_name = "NAME", default_value = "minbase")]
-    pub debian_variant: String,
+    /// Variant of a Debian base: minbase, buildd, or default [default: the lock's, else minbase]
+    #[arg(long, value_name = "NAME")]
+    pub debian_variant: Option<String>,
     #[command(flatten)]
     pub registry: RegistryArguments,
 }
@@ -65,22 +67,40 @@ fn compare(older: &Path, newer: &Path) -> Result<(), Stop> {
 }
 
 fn show(older: &Pins, newer: &Pins) -> Result<(), Stop> {
-    let text: String = difference(older, newer).iter().map(|one| format!("{one}\n")).collect();
-    let written = std::io::stdout().write_all(text.as_bytes());
-    written.map_err(|error| Stop { text: format!("cannot write the changes: {error}"), code: exit::OUTPUT })
+    print(&difference(older, newer).iter().map(|one| format!("{one}\n")).collect::<String>())
 }
 
-fn lock(file: &Path, arguments: LockArguments, terminal: &Terminal) -> Result<(), Stop> {
+/// What was done stays done when nobody reads of it.
+pub fn print(text: &str) -> Result<(), Stop> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Stop { text: format!("cannot write to standard output: {error}"), code: exit::OUTPUT })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn lock(file: &Path, mut arguments: LockArguments, terminal: &Terminal) -> Result<(), Stop> {
     let path = lock_beside(file);
     let before = if path.exists() { Some(read_lock(&path)?) } else { None };
     let moving: BTreeSet<String> = arguments.update.iter().flatten().cloned().collect();
     let update = arguments.update.is_some() && moving.is_empty();
     check_moving(&moving, before.as_ref(), &path)?;
+    if let Some(before) = &before {
+        let variant = arguments.debian_variant.clone();
+        arguments.debian_variant =
+            settle("--debian-variant", variant, variants(before), Variant::parse, !update, &path)?;
+        // The architecture is part of the question: without packages that stay, it is another base.
+        if !moving.is_empty() {
+            let arch = arguments.definition.arch.clone();
+            arguments.definition.arch = settle("--arch", arch, architectures(before), Arch::parse, true, &path)?;
+        }
+    }
     let build = BuildArguments {
         keyring: arguments.keyring,
         no_check_signatures: arguments.no_check_signatures,
         allow_sha1: arguments.allow_sha1,
-        debian_variant: arguments.debian_variant,
+        debian_variant: arguments.debian_variant.unwrap_or_else(|| Variant::Minbase.name().to_owned()),
         registry: arguments.registry,
         // What the lock does not answer is asked for, not refused.
         no_lock: true,
@@ -97,11 +117,45 @@ fn lock(file: &Path, arguments: LockArguments, terminal: &Terminal) -> Result<()
             terminal.observe(Event::Info(format!("{} is as it was", path.display())));
             return Ok(());
         }
-        show(before.as_ref().unwrap_or(&pins), &pins)?;
         write(&path, &text)?;
+        show(before.as_ref().unwrap_or(&pins), &pins)?;
         terminal.observe(Event::Info(format!("{} has {} lines", path.display(), text.lines().count())));
         Ok(())
     })
+}
+
+fn variants(pins: &Pins) -> Vec<&str> {
+    fn variant(stage: &StagePins) -> Option<&str> {
+        match &stage.base {
+            BasePin::Debian { lines } => lines.iter().find_map(|line| line.strip_prefix("variant ")),
+            _ => None,
+        }
+    }
+    pins.stages.iter().filter_map(variant).collect()
+}
+
+/// The second word of a question.
+fn architectures(pins: &Pins) -> Vec<&str> {
+    pins.stages.iter().filter_map(|stage| stage.question.split(' ').nth(1)).collect()
+}
+
+/// What a flag left open is as the lock has it. `stays`: the flag may not change it.
+fn settle<T: PartialEq>(
+    flag: &str,
+    given: Option<String>,
+    pinned: Vec<&str>,
+    parse: fn(&str) -> Option<T>,
+    stays: bool,
+    path: &Path,
+) -> Result<Option<String>, Stop> {
+    let Some(name) = given else { return Ok(pinned.first().map(|name| (*name).to_owned())) };
+    match pinned.iter().find(|pinned| parse(&name).is_some_and(|given| Some(given) != parse(pinned))) {
+        Some(pinned) if stays => Err(Stop::usage(format!(
+            "{flag} {name}: {} has {pinned}; only --update without packages changes that",
+            path.display()
+        ))),
+        _ => Ok(Some(name)),
+    }
 }
 
 /// What moves must be there.

@@ -91,6 +91,7 @@ impl Drop for Key {
 }
 
 /// A package of the archive; `fields` are further lines of its stanza.
+#[derive(Clone)]
 pub struct Package {
     name: &'static str,
     version: &'static str,
