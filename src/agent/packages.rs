@@ -204,12 +204,17 @@ impl Elsewhere {
             None => "; the cache does not have it, and there is no vendor directory".to_owned(),
         };
         let advice = match &self.locked_by {
-            Some(lock) => format!(
-                "{lock} names it{vendor}. Where it is still to be had: `sifbuild vendor` on a host whose cache has it, an archive of old \
-                 packages with --vault URL; or move on with `sifbuild lock --update {}`",
-                file.name,
-                lock = lock.display()
-            ),
+            Some(lock) => {
+                let beside = lock.extension().filter(|end| *end == "lock").map(|_| lock.with_extension(""));
+                let definition = beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("DEFINITION"));
+                format!(
+                    "{lock} names it{vendor}. Where it is still to be had: `sifbuild vendor` on a host whose cache has it, an archive of \
+                     old packages with --vault URL; or move on with `sifbuild lock {} --update {}`",
+                    definition.display(),
+                    file.name,
+                    lock = lock.display()
+                )
+            }
             None => "the mirror changed since it was asked, or is incomplete: build again, or name another".to_owned(),
         };
         Gone {

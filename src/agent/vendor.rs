@@ -11,7 +11,6 @@ use super::docker::kept_manifest;
 use super::oci;
 use super::packages::PathError;
 use crate::deb::pin::DebianPin;
-use crate::digest::Digest;
 use crate::fetch::FetchError;
 use crate::oci::manifest::{OCI_CONFIG, OCI_MANIFEST};
 use crate::oci::reference::{Reference, ReferenceError};
@@ -40,6 +39,10 @@ pub enum VendorError {
     Lock(String),
     #[error("the kept file {path} is damaged; remove it", path = path.display())]
     Damaged { path: PathBuf },
+    #[error("{place}: the manifest {blob} is damaged; `sifbuild vendor` makes the collection anew")]
+    DamagedManifest { place: String, blob: String },
+    #[error(transparent)]
+    Disk(#[from] crate::disk::Error),
     #[error("{place} is there and was not made by `sifbuild vendor`; remove it, or name another place")]
     Occupied { place: String },
     #[error("oras://{0}: a collection is pushed to a tag, and not to a digest")]
@@ -84,15 +87,13 @@ pub struct Named {
     pub title: String,
     pub checksum: Checksum,
     pub media_type: String,
+    /// In bytes, where the lock says it.
+    pub size: Option<u64>,
 }
 
 impl Named {
-    fn new(title: impl Into<String>, checksum: &Checksum, media_type: &str) -> Named {
-        Named { title: title.into(), checksum: checksum.clone(), media_type: media_type.to_owned() }
-    }
-
-    fn of(title: impl Into<String>, digest: &Digest, media_type: &str) -> Named {
-        Named::new(title, &Checksum::from(digest), media_type)
+    fn of(title: impl Into<String>, checksum: impl Into<Checksum>, media_type: &str, size: Option<u64>) -> Named {
+        Named { title: title.into(), checksum: checksum.into(), media_type: media_type.to_owned(), size }
     }
 
     /// Among the blobs.
@@ -113,30 +114,37 @@ pub fn named(base: &BasePin, blobs: &Path) -> Result<Vec<Named>, VendorError> {
     Ok(match base {
         BasePin::Scratch | BasePin::OciLayout { .. } | BasePin::Local { .. } => Vec::new(),
         BasePin::Docker { reference, manifest } => {
-            let mut files = vec![Named::of(format!("{reference} manifest"), manifest, OCI_MANIFEST)];
+            let mut files = vec![Named::of(format!("{reference} manifest"), manifest, OCI_MANIFEST, None)];
             if let Some(image) = kept_manifest(blobs, manifest) {
-                files.push(Named::of(format!("{reference} config"), &image.config.digest, OCI_CONFIG));
+                let (config, size) = (&image.config.digest, Some(image.config.size));
+                files.push(Named::of(format!("{reference} config"), config, OCI_CONFIG, size));
                 files.extend(image.layers.iter().enumerate().map(|(number, layer)| {
-                    Named::of(format!("{reference} layer {}", number + 1), &layer.digest, &layer.media_type)
+                    let title = format!("{reference} layer {}", number + 1);
+                    Named::of(title, &layer.digest, &layer.media_type, Some(layer.size))
                 }));
             }
             files
         }
         BasePin::Oras { reference, manifest, digest } => {
-            vec![Named::of(format!("{reference} manifest"), manifest, OCI_MANIFEST), Named::of(reference, digest, SIF)]
+            let title = format!("{reference} manifest");
+            vec![Named::of(title, manifest, OCI_MANIFEST, None), Named::of(reference, digest, SIF, None)]
         }
-        BasePin::Library { reference, digest, .. } => vec![Named::of(reference, digest, SIF)],
-        BasePin::Busybox { url, digest } => vec![Named::of(url, digest, "application/octet-stream")],
+        BasePin::Library { reference, digest, .. } => vec![Named::of(reference, digest, SIF, None)],
+        BasePin::Busybox { url, digest } => vec![Named::of(url, digest, "application/octet-stream", None)],
         BasePin::Debian { lines } => {
             let pin = DebianPin::parse(lines).map_err(|error| bad(&error))?;
             let named = |one: &crate::deb::pin::PackagePin| {
-                Named::of(one.file_name(), &one.digest, "application/vnd.debian.binary-package")
+                let media_type = "application/vnd.debian.binary-package";
+                Named::of(one.file_name(), &one.digest, media_type, Some(one.size))
             };
             pin.packages.iter().map(named).collect()
         }
         BasePin::Rpm { lines } => {
             let pin = RpmPin::parse(lines).map_err(|error| bad(&error))?;
-            pin.packages.iter().map(|one| Named::new(one.file_name(), &one.checksum, "application/x-rpm")).collect()
+            let named = |one: &crate::rpm::pin::PackagePin| {
+                Named::of(one.file_name(), one.checksum.clone(), "application/x-rpm", Some(one.size))
+            };
+            pin.packages.iter().map(named).collect()
         }
         BasePin::Pacman { lines } => {
             let pin = PacmanPin::parse(lines).map_err(|error| bad(&error))?;

@@ -3,9 +3,10 @@
 use super::arguments::{BuildArguments, DefinitionArguments, SupplyArguments};
 use super::build::{Stop, beside, finish, lock_beside, with_engine};
 use super::exchange::{RegistryArguments, source};
+use super::lock::print;
 use super::progress::Terminal;
 use super::{GlobalArguments, cache, exit};
-use crate::agent::vendor::{Place, Vendor, write};
+use crate::agent::vendor::{Place, Vendor, VendorError, write};
 use crate::build::{self, Engine};
 use crate::event::{Event, Observer};
 use clap::Args;
@@ -58,10 +59,12 @@ fn vendor(arguments: VendorArguments, terminal: &Terminal) -> Result<(), Stop> {
         };
         let (blobs, work) = (engine.store.blobs(), engine.store.work());
         let written = write(&pins.lock(), &files, &blobs, &place, &work, registry.as_ref(), terminal);
-        let (digest, bytes) = written.map_err(|error| Stop { text: error.to_string(), code: exit::OUTPUT })?;
+        let (digest, bytes) = written.map_err(|error| Stop {
+            text: error.to_string(),
+            code: if matches!(error, VendorError::Occupied { .. }) { exit::TARGET } else { exit::OUTPUT },
+        })?;
         terminal.observe(Event::Info(format!("{place} has {} files, {}", files.len(), cache::human(bytes))));
-        println!("{digest}");
-        Ok(())
+        print(&format!("{digest}\n"))
     })
 }
 
@@ -77,11 +80,13 @@ pub fn open(arguments: &BuildArguments, engine: &Engine<'_>) -> Result<Option<Ve
             Place::Directory(beside)
         }
     };
-    let registry = match &place {
-        Place::Registry(_) => Some(engine.registry()?),
-        _ => None,
+    let opened = match Vendor::open(&place, &engine.store.work()) {
+        Err(error) if arguments.supply.vendor.is_none() => {
+            engine.observer.observe(Event::Warning(format!("nothing is taken from {place}: {error}")));
+            return Ok(None);
+        }
+        opened => opened.map_err(source)?,
     };
-    let opened = Vendor::open(&place, &engine.store.work(), registry.as_ref(), engine.observer).map_err(source)?;
     engine.observer.observe(Event::Detail(format!("files of bases are taken from {place}")));
     Ok(Some(opened))
 }

@@ -1,6 +1,8 @@
 //! A file that appears under its name complete or not at all.
 
 use super::{Error, Registered, register, without_path};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -55,6 +57,20 @@ impl AtomicFile {
         // Some network file systems cannot sync a directory; the file is complete all the same.
         let _ = File::open(parent(&target)).and_then(|directory| directory.sync_all());
         Ok(())
+    }
+}
+
+/// Gives the directory `new` the name `target`. What has it now is `new` or `aside` afterwards; after a failure, all is as it was.
+pub fn replace_directory(new: &Path, target: &Path, aside: &Path) -> Result<(), Error> {
+    let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(Error::at("replace", target));
+    match renameat_with(CWD, new, CWD, target, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOENT) if std::fs::symlink_metadata(target).is_err() => rename(new, target),
+        // Not all file systems can exchange.
+        Err(_) => {
+            rename(target, aside)?;
+            rename(new, target).or_else(|error| rename(aside, target).and(Err(error)))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod remove;
 mod scan;
 mod temporary;
 
-pub use atomic::AtomicFile;
+pub use atomic::{AtomicFile, replace_directory};
 pub use behind::WriteBehind;
 pub use copy::{copy_file, copy_tree};
 pub use open::{open_beneath, open_body, write_beneath};

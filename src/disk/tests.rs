@@ -163,3 +163,20 @@ fn a_file_is_made_with_its_directories_and_nothing_is_followed_or_replaced() {
         assert!(write(path).is_err(), "{path}");
     }
 }
+
+#[test]
+fn a_directory_is_replaced_as_a_whole_or_stays() {
+    let place = directory();
+    let at = |name: &str| place.path().join(name);
+    let replace = |new: &str, target: &str| replace_directory(&at(new), &at(target), &at("aside"));
+    for name in ["old", "new"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("file"), name).unwrap();
+    }
+    assert!(replace("nothing", "old").is_err());
+    assert_eq!(fs::read(at("old/file")).unwrap(), b"old");
+    replace("new", "old").unwrap();
+    assert_eq!(fs::read(at("old/file")).unwrap(), b"new");
+    replace("old", "elsewhere").unwrap();
+    assert_eq!(fs::read(at("elsewhere/file")).unwrap(), b"new");
+}

@@ -263,7 +263,7 @@ fn a_lock_keeps_the_base_as_it_was_though_the_mirror_moves_on() {
     let gone = place.run(&[&["build"], &keyring[..], &elsewhere, &["three.sif", "x.def"]].concat());
     assert_eq!(gone.code, Some(4));
     assert!(gone.text.contains("choosy-1-1.noarch.rpm answered 404"), "{}", gone.text);
-    assert!(gone.text.contains("`sifbuild lock --update choosy`"), "{}", gone.text);
+    assert!(gone.text.contains("`sifbuild lock x.def --update choosy`"), "{}", gone.text);
     let update = place.succeed(&[&["lock", "--update"], &keyring[..], &["x.def"]].concat());
     assert!(update.contains("~ choosy.noarch 1-1 -> 2-1"), "{update}");
     assert_eq!(place.succeed(&["lock", "--diff", "before.lock", "x.def.lock"]).trim(), "~ choosy.noarch 1-1 -> 2-1");

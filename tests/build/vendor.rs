@@ -1,11 +1,12 @@
 //! `vendor`, and builds from what it collected, without a network.
 
-use super::mirror::{Key, Mirror as Archive};
+use super::mirror::{Key, Mirror as Archive, Package};
 use super::place::{Outcome, Place, RANGE_USER, SINGLE_USER};
 use super::rpm_mirror::Mirror;
 use super::server::{Registry, copy_image};
 use super::walk::BASE;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 fn definition(mirror: &Mirror, include: &str, post: &str) -> String {
@@ -89,7 +90,7 @@ fn a_package_that_is_nowhere_is_named_with_what_to_do() {
         "/os/Packages/choosy-1-1.noarch.rpm answered 404",
         "x.def.lock names it; the cache and x.def.vendor do not have it",
         "--vault URL",
-        "`sifbuild lock --update choosy`",
+        "`sifbuild lock x.def --update choosy`",
     ] {
         assert!(gone.text.contains(part), "{part:?} in {}", gone.text);
     }
@@ -180,12 +181,65 @@ fn only_what_vendor_made_is_replaced_and_read() {
     refuse(&["vendor", "x.def"], 4, "x.def.lock is not there: `sifbuild lock x.def` writes it");
     place.succeed(&["lock", "--keyring", &mirror.key(), "x.def"]);
     place.write("mine/file", "x");
-    refuse(&["vendor", "x.def", "mine"], 6, "was not made by `sifbuild vendor`");
-    refuse(&["vendor", "x.def", "layout"], 6, "was not made by `sifbuild vendor`");
+    refuse(&["vendor", "x.def", "mine"], 7, "was not made by `sifbuild vendor`");
+    refuse(&["vendor", "x.def", "layout"], 7, "was not made by `sifbuild vendor`");
     refuse(&["build", "--vendor", "layout", "x.sif", "x.def"], 4, "it was not made by `sifbuild vendor`");
     refuse(&["build", "--vendor", "nowhere", "x.sif", "x.def"], 4, "nowhere: ");
-    place.succeed(&["vendor", "x.def", "there"]);
-    place.succeed(&["vendor", "x.def", "there"]);
+    refuse(&["vendor", "x.def", "oci-archive:mine/file"], 7, "was not made by `sifbuild vendor`");
+    assert_eq!(fs::read(place.file("mine/file")).unwrap(), b"x");
+    symlink("there", place.file("link")).unwrap();
+    for target in ["there", "there", "link", "oci-archive:x.tar", "oci-archive:x.tar"] {
+        place.succeed(&["vendor", "x.def", target]);
+    }
+    assert!(place.file("link").is_symlink() && place.file("there").is_dir());
+}
+
+#[test]
+fn a_damaged_collection_stops_nothing_and_is_made_anew() {
+    let mirror = Mirror::good();
+    let place = Place::new();
+    place.write("x.def", definition(&mirror, "choosy rpm", "  true"));
+    place.succeed(&["lock", "--keyring", &mirror.key(), "x.def"]);
+    place.succeed(&["vendor", "x.def"]);
+    let before = tree(&place.file("x.def.vendor"));
+    place.write("x.def.vendor/index.json", "{");
+    assert!(place.succeed(&["plan", "x.def"]).contains("nothing is taken from x.def.vendor: "));
+    place.succeed(&["vendor", "x.def"]);
+    assert!(tree(&place.file("x.def.vendor")) == before);
+    // The lock, a blob, is no JSON.
+    let (name, _) = before.iter().find(|(name, bytes)| name.starts_with("blobs") && bytes.starts_with(b"{")).unwrap();
+    place.write(&format!("x.def.vendor/{}", name.display()), "{");
+    let cut = place.run(&["build", "--vendor", "x.def.vendor", "x.sif", "x.def"]);
+    assert_eq!(cut.code, Some(4));
+    assert!(cut.text.contains(&format!("the manifest {} is damaged", name.display())), "{}", cut.text);
+}
+
+#[test]
+fn packages_move_within_the_variant_and_architecture_of_the_lock() {
+    let key = Key::new();
+    let packages = [Package::usual(), vec![Package::new("extra", "1", "Priority: important")]].concat();
+    let mirror = Archive::with(&key, &packages, "");
+    let place = Place::new();
+    place.write("x.def", format!("Bootstrap: debootstrap\nOSVersion: testing\nMirrorURL: {}\n", mirror.url()));
+    let keyring = key.public();
+    let command = |flags: &[&str]| {
+        place.command(&[], &[&["lock", "--keyring", keyring.to_str().unwrap(), "x.def"], flags].concat())
+    };
+    let lock = |flags: &[&str]| place.outcome(command(flags)).code;
+    let has_extra = || fs::read_to_string(place.file("x.def.lock")).unwrap().contains(" extra 1 ");
+    for flags in [&["--debian-variant", "default"][..], &["--update", "apt"], &["--update"]] {
+        assert_eq!(lock(flags), Some(0), "{flags:?}");
+        assert!(has_extra(), "{flags:?}");
+    }
+    for flags in [["--debian-variant", "minbase"], ["--arch", "arm64"]] {
+        assert_eq!(lock(&[&["--update", "apt"], &flags[..]].concat()), Some(1), "{flags:?}");
+    }
+    // What changed is printed to nobody, and written all the same.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut other = command(&["--update", "--debian-variant", "minbase"]);
+    assert!(other.stdout(writer).status().unwrap().success());
+    assert!(!has_extra());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Makes a collection: the same lock gives the same bytes.
 
+use super::take::open_layout;
 use super::{Named, Place, VendorError};
 use crate::agent::packages::{self, PathError};
 use crate::archive::tar;
 use crate::digest::{Algorithm, Digest, HashingWriter};
-use crate::disk::AtomicFile;
+use crate::disk::{self, AtomicFile};
 use crate::event::Observer;
 use crate::fetch::FetchError;
 use crate::fetch::http::Body;
@@ -34,24 +35,22 @@ pub fn write(
     registry: Option<&Registry<'_>>,
     observer: &dyn Observer,
 ) -> Result<(Digest, u64), VendorError> {
+    let place = &resolve(place);
     let beside = match place {
         Place::Directory(path) | Place::Archive(path) => {
-            check_target(place, path)?;
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
         }
         Place::Registry(_) => work,
     };
     let draft = tempfile::Builder::new().prefix(".sifbuild-vendor-").tempdir_in(beside);
     let draft = draft.map_err(PathError::at("cannot make a directory in", beside))?;
+    if !may_replace(place, draft.path()) {
+        return Err(VendorError::Occupied { place: place.to_string() });
+    }
     let root = draft.path().join("layout");
     let done = write_layout(lock, files, blobs, &root)?;
     match (place, registry) {
-        (Place::Directory(target), _) => {
-            if fs::symlink_metadata(target).is_ok() {
-                fs::rename(target, draft.path().join("old")).map_err(PathError::at("cannot replace", target))?;
-            }
-            fs::rename(&root, target).map_err(PathError::at("cannot write", target))?;
-        }
+        (Place::Directory(target), _) => disk::replace_directory(&root, target, &draft.path().join("old"))?,
         (Place::Archive(target), _) => write_archive(&root, target)?,
         (Place::Registry(reference), Some(registry)) => push(&root, reference, registry, observer)?,
         (Place::Registry(reference), None) => return Err(FetchError::NoSource(reference.to_string()).into()),
@@ -59,16 +58,38 @@ pub fn write(
     Ok(done)
 }
 
+/// What a symbolic link leads to is replaced, and not the link.
+fn resolve(place: &Place) -> Place {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    match place {
+        Place::Directory(path) => Place::Directory(real(path)),
+        Place::Archive(path) => Place::Archive(real(path)),
+        Place::Registry(_) => place.clone(),
+    }
+}
+
 /// Nothing that is not ours is replaced.
-fn check_target(place: &Place, target: &Path) -> Result<(), VendorError> {
-    let index = target.join("index.json");
-    let free = match place {
-        Place::Archive(_) => !target.is_dir(),
-        _ if fs::symlink_metadata(target).is_err() => true,
-        _ if index.exists() => fs::read(index).is_ok_and(|bytes| vendor::read_index(&bytes).is_ok()),
-        _ => fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none()),
+fn may_replace(place: &Place, work: &Path) -> bool {
+    let path = match place {
+        Place::Directory(path) | Place::Archive(path) => path,
+        Place::Registry(_) => return true,
     };
-    if free { Ok(()) } else { Err(VendorError::Occupied { place: place.to_string() }) }
+    let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if fs::symlink_metadata(path).is_err() || matches!(place, Place::Directory(_)) && is_empty() {
+        return true;
+    }
+    let Ok(Some(layout)) = open_layout(place, work) else { return false };
+    match layout.read("index.json", "index").map(|bytes| vendor::read_index(&bytes)) {
+        Ok(Ok(_)) => true,
+        Ok(Err(vendor::VendorError::NotOurs)) => false,
+        // A damaged collection is ours by its manifest.
+        _ => fs::read_dir(path.join("blobs/sha256")).is_ok_and(|blobs| {
+            blobs.flatten().any(|blob| {
+                let bytes = layout.read(&format!("blobs/sha256/{}", blob.file_name().to_string_lossy()), "manifest");
+                bytes.is_ok_and(|bytes| vendor::read_manifest(&bytes).is_ok())
+            })
+        }),
+    }
 }
 
 fn write_layout(lock: &str, files: &[Named], blobs: &Path, root: &Path) -> Result<(Digest, u64), VendorError> {
