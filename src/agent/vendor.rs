@@ -141,14 +141,16 @@ pub fn named(base: &BasePin, blobs: &Path) -> Result<Vec<Named>, VendorError> {
         }
         BasePin::Rpm { lines } => {
             let pin = RpmPin::parse(lines).map_err(|error| bad(&error))?;
-            let named = |one: &crate::rpm::pin::PackagePin| {
+            let named = |one: &PackagePin| {
                 Named::of(one.file_name(), one.checksum.clone(), "application/x-rpm", Some(one.size))
             };
             pin.packages.iter().map(named).collect()
         }
         BasePin::Pacman { lines } => {
             let pin = PacmanPin::parse(lines).map_err(|error| bad(&error))?;
-            let named = |one: &PackagePin| Named::new(&one.location, &one.checksum, "application/x-alpm-package");
+            let named = |one: &PackagePin| {
+                Named::of(&one.location, one.checksum.clone(), "application/x-alpm-package", Some(one.size))
+            };
             pin.base.packages.iter().map(named).collect()
         }
     })
