@@ -11,7 +11,7 @@ use super::pin::PacmanPin;
 use crate::rpm::script::{FINAL_DIRECTORY, PACKAGES_DIRECTORY, framed};
 
 /// What is unpacked for the script: packages, or what they provide.
-pub const BOOTSTRAP: [&str; 4] = ["pacman", "sh", "coreutils", "findutils"];
+pub const BOOTSTRAP: [&str; 5] = ["pacman", "sh", "coreutils", "findutils", "util-linux"];
 
 /// The whole script, a pure function of the pin.
 pub fn install_script(pin: &PacmanPin) -> String {
@@ -33,6 +33,7 @@ pub fn install_script(pin: &PacmanPin) -> String {
     let mark = if needed.is_empty() { String::new() } else { format!("$pacman -D --asdeps{needed} >/dev/null\n") };
     let validation = if pin.base.checked { "pgp" } else { "sha256" };
     // Spec: the places that pacman, or a scriptlet before the package that brings them, expects; as pacstrap makes them.
+    // Programs of systemd, which hooks run, do nothing without /proc.
     let work = format!(
         "mkdir -m 755 -p {FINAL_DIRECTORY}/var/cache/pacman/pkg {FINAL_DIRECTORY}/var/lib/pacman {FINAL_DIRECTORY}/var/log \
          {FINAL_DIRECTORY}/dev {FINAL_DIRECTORY}/run {FINAL_DIRECTORY}/etc/pacman.d\n\
@@ -40,7 +41,9 @@ pub fn install_script(pin: &PacmanPin) -> String {
          printf '[options]\\nArchitecture = {architecture}\\nSigLevel = Never\\nLocalFileSigLevel = Never\\n' >/tmp/pacman.conf\n\
          pacman='pacman --root {FINAL_DIRECTORY} --dbpath {FINAL_DIRECTORY}/var/lib/pacman --config /tmp/pacman.conf --cachedir /tmp/cache \
          --gpgdir /tmp/gnupg --logfile /dev/null --noconfirm'\n\
-         $pacman -U --noprogressbar{files} </dev/null\n{mark}"
+         mount --rbind /proc {FINAL_DIRECTORY}/proc\nln -s /proc/self/fd {FINAL_DIRECTORY}/dev/fd\n\
+         $pacman -U --noprogressbar{files} </dev/null\n{mark}\
+         rm {FINAL_DIRECTORY}/dev/fd\numount --recursive --lazy {FINAL_DIRECTORY}/proc\n"
     );
     let cleaning = format!(
         "for file in var/lib/pacman/local/*/desc; do\n  before=\n  while IFS= read -r line; do\n    \

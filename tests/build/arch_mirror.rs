@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const PACMAN: &[&str] = &["/usr/bin/pacman"];
+const MOUNT: &[&str] = &["/usr/bin/mount", "/usr/bin/umount"];
 const SHELL: &[&str] = &["/usr/bin/bash"];
 const TIME: i64 = 1_700_000_000;
 
@@ -51,7 +52,7 @@ impl Mirror {
     }
 
     fn fill(&self) {
-        let all = [COREUTILS, FINDUTILS, SHELL, PACMAN].concat();
+        let all = [COREUTILS, FINDUTILS, SHELL, PACMAN, MOUNT].concat();
         let directory = |path, mode| (path, Kind::Directory, mode, (0, 0), Vec::new());
         let link = |path, target: &str| (path, Kind::Symlink(target.into()), 0o777, (0, 0), Vec::new());
         let file = |path, text: &str| (path, Kind::File, 0o644, (0, 0), text.as_bytes().to_vec());
@@ -77,6 +78,7 @@ impl Mirror {
         let plain = |paths: &[&str]| copies(paths.iter().map(|path| (*path).to_owned()));
         self.add("coreutils", "depend = glibc\n", "", &plain(COREUTILS));
         self.add("findutils", "depend = glibc\n", "", &plain(FINDUTILS));
+        self.add("util-linux", "depend = glibc\n", "", &plain(MOUNT));
         self.add("pacman", "depend = bash\ndepend = coreutils\nbackup = etc/pacman.conf\n", "", &{
             let mut files = plain(PACMAN);
             files.push(file("etc/pacman.conf", "[options]\nArchitecture = x86_64\n"));
@@ -94,7 +96,8 @@ impl Mirror {
                 "[Trigger]\nOperation = Install\nType = Package\nTarget = demo\n[Action]\nWhen = PostTransaction\nExec = /usr/bin/touch /usr/demo-hook\n",
             ),
         ];
-        let scriptlet = "post_install() {\n  id -u >/usr/demo-post\n  mkdir -p /var/demo\n  chown 8:8 /var/demo\n}\n";
+        let scriptlet =
+            "post_install() {\n  cat <(id -u) >/usr/demo-post\n  mkdir -p /var/demo\n  chown 8:8 /var/demo\n}\n";
         self.add("demo", "depend = sh\ndepend = coreutils\ndepend = demo-data>=1\n", scriptlet, &demo);
         self.add("demo-data", "", "", &[file("usr/share/demo-data", "x\n")]);
         self.add("base", "depend = demo\ndepend = pacman\ndepend = findutils\n", "", &[]);

@@ -15,6 +15,7 @@ pub const COREUTILS: &[&str] = &[
     "/bin/chmod",
     "/bin/chown",
     "/bin/id",
+    "/bin/ln",
     "/bin/ls",
     "/bin/mkdir",
     "/bin/rm",
