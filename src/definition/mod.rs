@@ -29,6 +29,8 @@
 //! | `'a b'` in `%files` | two broken paths | one path; inside a path an apostrophe is literal `*` |
 //! | `From: docker://…` with `Bootstrap: docker`, and so on | refused | the scheme is dropped (SB107) |
 //! | debootstrap without `MirrorURL` | refused | the mirror of the host's own apt configuration |
+//! | `arch` with several words in `Include` | one argument, refused | so many packages |
+//! | `arch` with `MirrorURL` | ignored | the mirror `*` |
 //! | `%files from` its own stage or a later one | copies what is there, mostly nothing | refused (SB022) `*` |
 //! | comments and blank lines in a build-arg file | warned of | skipped |
 //! | text that is not UTF-8 | taken as bytes | refused (SB042) `*` |

@@ -82,7 +82,7 @@ fn each_spoiled_mirror_is_refused_by_its_own_words() {
     refused("band", &["the package member-1-1.x86_64 from the repository core is refused", "does not fit"]);
     fs::write(&member, &good).unwrap();
     let other = super::mirror::Key::new();
-    fs::write(format!("{}.sig", member.display()), other.detached(&good)).unwrap();
+    fs::write(format!("{}.sig", member.display()), other.gpg(&["--detach-sign"], &good)).unwrap();
     mirror.index("core");
     refused("band", &["the package member is signed by the key", "--keyring FILE"]);
     fs::remove_file(format!("{}.sig", member.display())).unwrap();

@@ -133,7 +133,8 @@ impl Mirror {
     }
 
     pub fn sign(&self, file: &Path) {
-        fs::write(format!("{}.sig", file.display()), self.key.detached(&fs::read(file).unwrap())).unwrap();
+        fs::write(format!("{}.sig", file.display()), self.key.gpg(&["--detach-sign"], &fs::read(file).unwrap()))
+            .unwrap();
     }
 
     /// Writes a database anew.

@@ -49,11 +49,6 @@ impl Key {
         self.gpg(&["--armor", "--export"], b"")
     }
 
-    /// A signature over these bytes.
-    pub fn detached(&self, bytes: &[u8]) -> Vec<u8> {
-        self.gpg(&["--detach-sign"], bytes)
-    }
-
     pub fn revoke(&self) {
         let path = self.home.path().join(format!("openpgp-revocs.d/{}.rev", self.fingerprint));
         let text = std::fs::read_to_string(path).unwrap().replace("\n:-----BEGIN", "\n-----BEGIN");
@@ -65,7 +60,7 @@ impl Key {
         std::fs::write(self.public(), self.gpg(&["--export"], b"")).unwrap();
     }
 
-    fn gpg(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    pub fn gpg(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         use std::io::Write;
         let mut child = Command::new("gpg")
             .env("GNUPGHOME", self.home.path())
