@@ -1,7 +1,6 @@
 //! `Bootstrap: debootstrap` against archives made here, good ones and bad ones, and (by name) against the host's own mirror.
 
 mod live;
-#[allow(dead_code)]
 mod mirror;
 
 use mirror::{Key, Mirror, Package};
