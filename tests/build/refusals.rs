@@ -111,7 +111,7 @@ fn cases() -> Vec<Case> {
         ("an unknown compression", base(""), &["--compression", "zip"], nothing),
         ("a level beyond the compression's", base(""), &["--compression", "gzip:40"], nothing),
         ("a block size that is no power of two", base(""), &["--block-size", "5000"], nothing),
-        ("an agent that is not built in", "Bootstrap: arch\nInclude: base\n".to_owned(), &[], nothing),
+        ("an agent that is not built in", "Bootstrap: buildkit\nFrom: x\n".to_owned(), &[], nothing),
         ("a build argument that nothing uses", base(""), &["--build-arg", "UNUSED=1"], nothing),
     ]
 }
