@@ -22,6 +22,12 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = Command::new("gpgconf").args(["--homedir", &self.file("gnupg"), "--kill", "all"]).status();
+    }
+}
+
 impl Desk {
     pub fn new() -> Desk {
         let desk = Desk { directory: tempfile::tempdir().unwrap() };
