@@ -10,7 +10,7 @@ use sifbuild::definition::RegistryBase;
 use sifbuild::digest::Digest;
 use sifbuild::event::Silent;
 use sifbuild::fetch::auth::Credentials;
-use sifbuild::fetch::http::{Client, ClientOptions};
+use sifbuild::fetch::client::{Client, ClientOptions};
 use sifbuild::fetch::registry::{Configuration, Registry};
 use sifbuild::fetch::retry::Patience;
 use sifbuild::oci::manifest::Target;

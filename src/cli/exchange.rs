@@ -7,7 +7,7 @@ use crate::arch::Arch;
 use crate::build::Connections;
 use crate::event::{Event, Observer};
 use crate::fetch::auth::{Credentials, Secret};
-use crate::fetch::http::{Client, ClientOptions};
+use crate::fetch::client::{Client, ClientOptions};
 use crate::fetch::library;
 use crate::fetch::registry::{Configuration, Registry};
 use crate::oci::reference::Reference;

@@ -5,7 +5,7 @@ use super::build::Stop;
 use super::exchange::client_options;
 use super::exit;
 use crate::event::{Event, Observer};
-use crate::fetch::http::{Client, ClientOptions};
+use crate::fetch::client::{Client, ClientOptions};
 use crate::fetch::keyserver::remote::{MAXIMUM_SIZE, Remote};
 use crate::fetch::keyserver::{Keyserver, KeyserverError, Keyservers};
 use crate::keyrings::CONFIGURATIONS;

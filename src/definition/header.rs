@@ -7,6 +7,7 @@ use super::grammar::Line;
 use super::hint::nearest;
 use super::report::Report;
 use crate::diagnostic::Diagnostic;
+use crate::source::Spanned;
 use std::ops::Range;
 
 pub(super) const KEYS: &[&str] = &[
@@ -340,4 +341,12 @@ fn report_unknown(report: &mut Report<'_>, open: &Continuation) {
         diagnostic = diagnostic.note(format!("the keys are {}", keys.join(", ")));
     }
     report.push(diagnostic);
+}
+
+/// A key's value when it is not empty.
+pub(super) fn value(header: &[HeaderEntry], key: &str) -> Option<Spanned<String>> {
+    header
+        .iter()
+        .find(|entry| entry.key == key && !entry.value.is_empty())
+        .map(|entry| Spanned::new(entry.value.clone(), entry.span))
 }

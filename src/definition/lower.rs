@@ -5,7 +5,7 @@
 use super::grammar::{self, APP_SECTIONS, Line, LineKind, SECTIONS, Section};
 use super::hint::nearest;
 use super::report::Report;
-use super::{App, Label, Script, Stage, Written, bootstrap, files, header};
+use super::{App, Label, Script, Stage, Written, agents, bootstrap, files, header};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Span, Spanned};
 use std::ops::Range;
@@ -346,5 +346,5 @@ pub(super) fn find_hidden_stages(report: &mut Report<'_>, lowered: &Lowered) {
 
 fn looks_like_stage(line: &str) -> bool {
     let Some((key, value)) = line.split_once(':') else { return false };
-    key.trim().eq_ignore_ascii_case("bootstrap") && bootstrap::AGENTS.contains(&value.trim())
+    key.trim().eq_ignore_ascii_case("bootstrap") && agents::AGENTS.contains(&value.trim())
 }

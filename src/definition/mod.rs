@@ -36,6 +36,7 @@
 //! | text that is not UTF-8 | taken as bytes | refused (SB042) `*` |
 //! | a placeholder whose name is not defined, inside an otherwise refused file | one error at a time | all at once |
 
+mod agents;
 mod arguments;
 mod bootstrap;
 mod check;

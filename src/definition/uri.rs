@@ -4,7 +4,7 @@
 
 use super::arguments::Expanded;
 use super::report::Report;
-use super::{Bootstrap, Definition, FileBase, HeaderEntry, Parsed, Stage, Written, bootstrap};
+use super::{Bootstrap, Definition, FileBase, HeaderEntry, Parsed, Stage, Written, agents, bootstrap};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::source::{SourceFile, Span, Spanned};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Definition {
         let mut diagnostics = Vec::new();
         let mut report = Report { source: &source, expanded: &text, diagnostics: &mut diagnostics };
         let header = synthetic_header(scheme, rest);
-        let found = if bootstrap::AGENTS.contains(&scheme) {
+        let found = if agents::AGENTS.contains(&scheme) {
             bootstrap::lower(&mut report, &header, Some(0..0), true)
         } else {
             let message = format!("`{scheme}` is not a source that images are built from");

@@ -1,6 +1,7 @@
 //! A small HTTP/1.1 server for tests that misbehaves as told: cut connections, lies about lengths, endless bodies, silence.
 
-use super::http::{Client, ClientOptions, Url};
+use super::client::{Client, ClientOptions};
+use super::http::Url;
 use super::retry::Patience;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

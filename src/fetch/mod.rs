@@ -1,6 +1,6 @@
 //! Bytes from elsewhere: files over HTTP, images from registries, and the credentials for them.
 //!
-//! - [`http`]: the one trait [`http::Fetch`] and its real implementor [`http::Client`]; synchronous outside, tokio and reqwest inside.
+//! - [`http`]: the one trait [`http::Fetch`]; [`client`]: its real implementor [`client::Client`], synchronous outside, tokio and reqwest inside.
 //! - [`retry`]: when to ask again, and [`retry::get`] for small documents.
 //! - [`download`]: whole files, resumed, hashed as they arrive, mirrors in turn, several at once.
 //! - [`auth`]: which credential belongs to a registry, and where it was found.
@@ -12,6 +12,7 @@
 
 pub mod auth;
 mod body;
+pub mod client;
 pub mod download;
 pub mod error;
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //!
 //! Source: containers-certs.d(5): `HOST[:PORT]/` holds `*.crt` (authorities) and pairs of `*.cert` and `*.key` (the client's own).
 
+use super::client::ClientOptions;
 use super::error::FetchError;
-use super::http::{ClientOptions, TlsFiles};
+use super::http::TlsFiles;
 use reqwest::{Certificate, Identity, Url};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

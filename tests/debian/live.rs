@@ -6,7 +6,7 @@ use sifbuild::agent::packages::Elsewhere;
 use sifbuild::arch::Arch;
 use sifbuild::definition::DebianBase;
 use sifbuild::event::Silent;
-use sifbuild::fetch::http::{Client, ClientOptions};
+use sifbuild::fetch::client::{Client, ClientOptions};
 use sifbuild::source::{Span, Spanned};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use sifbuild::arch::Arch;
 use sifbuild::deb::DebianPin;
 use sifbuild::definition::DebianBase as Header;
 use sifbuild::event::{Event, Recorder, Silent};
-use sifbuild::fetch::http::{Client, ClientOptions};
+use sifbuild::fetch::client::{Client, ClientOptions};
 use sifbuild::source::{Span, Spanned};
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,8 @@
 
 use super::Subject;
 use crate::definition::Bootstrap;
-use crate::definition::bootstrap::{keys, moving_tag};
+use crate::definition::agents::keys;
+use crate::definition::bootstrap::moving_tag;
 use crate::definition::header::spelling;
 use crate::definition::report::Report;
 

@@ -1,8 +1,9 @@
 use super::*;
 use crate::event::{Recorder, Silent};
 use crate::fetch::auth::Secret;
+use crate::fetch::client::{Client, ClientOptions};
 use crate::fetch::fake_server::{Answer, FakeServer, client};
-use crate::fetch::http::{Client, ClientOptions, parse_url};
+use crate::fetch::http::parse_url;
 use crate::fetch::retry::{Patience, get};
 
 fn content() -> Vec<u8> {
