@@ -30,7 +30,7 @@ use crate::rpm::package::{MAXIMUM_SIGNED_WHOLE, SignatureError, good};
 use crate::rpm::pin::{PackagePin, RepositoryPin, RpmPin};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -300,9 +300,7 @@ pub fn provide(
     let installed = pin.base.packages.iter().filter(|package| package.reason.is_some());
     let files = installed.map(|package| (blob(blobs, package), package.location.clone()));
     let packages: PathBuf = packages::stage(files, work)?;
-    let open = |package: &PackagePin| -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(BufReader::new(File::open(blob(blobs, package))?)))
-    };
+    let open = |package: &PackagePin| packages::open(&blob(blobs, package));
     let layer = write_layer(work.join("bootstrap.tar"), |writer| {
         bootstrap::write(pin, open, writer).map_err(ProvideError::from)
     })?;

@@ -12,7 +12,7 @@ use crate::rpm::metadata::{Checksum, ChecksumAlgorithm};
 use crate::store::LayerBlob;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek};
+use std::io::{self, BufReader, BufWriter, Read, Seek};
 use std::path::{Path, PathBuf};
 
 /// Package files on their way at the same time.
@@ -32,6 +32,16 @@ impl PathError {
         let path = path.to_path_buf();
         move |cause| PathError { action, path, cause }
     }
+}
+
+/// Where a file lies among the blobs.
+pub fn place(blobs: &Path, checksum: &Checksum) -> PathBuf {
+    blobs.join(checksum.algorithm().name()).join(checksum.hex())
+}
+
+/// A package file to unpack.
+pub fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    Ok(Box::new(BufReader::new(File::open(path)?)))
 }
 
 /// Makes the directory in which `blob` will lie.

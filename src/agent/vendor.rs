@@ -9,7 +9,7 @@ pub use take::Vendor;
 
 use super::docker::kept_manifest;
 use super::oci;
-use super::packages::PathError;
+use super::packages::{self, PathError};
 use crate::deb::pin::DebianPin;
 use crate::fetch::FetchError;
 use crate::oci::manifest::{OCI_CONFIG, OCI_MANIFEST};
@@ -98,7 +98,7 @@ impl Named {
 
     /// Among the blobs.
     fn place(&self, blobs: &Path) -> PathBuf {
-        blobs.join(self.checksum.algorithm().name()).join(self.checksum.hex())
+        packages::place(blobs, &self.checksum)
     }
 
     /// Says what an image is made of, and is small.

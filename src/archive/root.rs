@@ -26,16 +26,10 @@ pub enum RootError {
     Write(#[from] io::Error),
 }
 
-/// What lies at a path already.
-enum Found {
-    Directory,
-    Link(Vec<u8>),
-    Other,
-}
-
 pub struct Root<W: Write> {
     writer: Writer<W>,
-    seen: BTreeMap<TreePath, Found>,
+    /// What lies there already; of links their targets.
+    seen: BTreeMap<TreePath, Option<Vec<u8>>>,
     date: i64,
 }
 
@@ -75,7 +69,7 @@ impl<W: Write> Root<W> {
             }
             let next = place.join(&part).map_err(fault)?;
             match self.seen.get(&next) {
-                Some(Found::Link(target)) if !rest.is_empty() && links < MAXIMUM_LINKS => {
+                Some(Some(target)) if !rest.is_empty() && links < MAXIMUM_LINKS => {
                     links += 1;
                     if target.starts_with(b"/") {
                         place = TreePath::root();
@@ -88,29 +82,11 @@ impl<W: Write> Root<W> {
         Ok(place)
     }
 
-    /// Notes what will lie at a path, and makes the directories above it. False: something lies there already.
-    fn note(&mut self, path: &TreePath, found: Found) -> Result<bool, RootError> {
-        if self.seen.contains_key(path) {
-            return Ok(false);
-        }
-        if self.seen.len() >= MAXIMUM_ENTRIES {
-            return Err(RootError::TooManyEntries);
-        }
-        if let Some(parent) = path.parent().filter(|parent| !parent.is_root()) {
-            self.add_directory(&parent)?;
-        }
-        self.seen.insert(path.clone(), found);
-        Ok(true)
-    }
-
     pub fn add_directory(&mut self, path: &TreePath) -> Result<(), RootError> {
-        if self.note(path, Found::Directory)? {
-            self.append(path, Kind::Directory, 0o755, 0, &mut io::empty())?;
-        }
-        Ok(())
+        self.add(path, Kind::Directory, 0o755, 0, &mut io::empty())
     }
 
-    /// Adds what is no directory, unless something lies there already.
+    /// Adds what does not lie there already, below directories.
     pub fn add(
         &mut self,
         path: &TreePath,
@@ -119,31 +95,24 @@ impl<W: Write> Root<W> {
         size: u64,
         body: &mut dyn Read,
     ) -> Result<(), RootError> {
-        let found = match &kind {
-            Kind::Symlink(target) => Found::Link(target.clone()),
-            _ => Found::Other,
-        };
-        if self.note(path, found)? {
-            self.append(path, kind, mode, size, body)?;
+        if self.seen.contains_key(path) {
+            return Ok(());
         }
-        Ok(())
+        if self.seen.len() >= MAXIMUM_ENTRIES {
+            return Err(RootError::TooManyEntries);
+        }
+        if let Some(parent) = path.parent().filter(|parent| !parent.is_root()) {
+            self.add_directory(&parent)?;
+        }
+        let target = if let Kind::Symlink(target) = &kind { Some(target.clone()) } else { None };
+        self.seen.insert(path.clone(), target);
+        let path = path.as_bytes().to_vec();
+        let header = Header { path, kind, mode, uid: 0, gid: 0, mtime: self.date, xattrs: Xattrs::new(), size };
+        Ok(self.writer.append(&header, body)?)
     }
 
     pub fn has(&self, path: &TreePath) -> bool {
         self.seen.contains_key(path)
-    }
-
-    fn append(
-        &mut self,
-        path: &TreePath,
-        kind: Kind,
-        mode: u16,
-        size: u64,
-        body: &mut dyn Read,
-    ) -> Result<(), RootError> {
-        let path = path.as_bytes().to_vec();
-        let header = Header { path, kind, mode, uid: 0, gid: 0, mtime: self.date, xattrs: Xattrs::new(), size };
-        Ok(self.writer.append(&header, body)?)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing here walks over the files of a result: each has the file `size` beside it, written when it is kept. What came beside it
 //! later, its blocks, is seen in the result's own folder, which has a handful of files.
 
-use super::{SIZE, Store, StoreError, at, open_lock};
+use super::{LAYOUT, SIZE, Store, StoreError, at, open_lock};
 use crate::disk;
 use crate::tree::{Body, Change, Kind, Layer};
 use nix::sys::statvfs::statvfs;
@@ -62,7 +62,7 @@ pub struct Collection {
 impl Limit {
     /// What was set for the store below `root`.
     pub fn remembered(root: &Path) -> Option<Limit> {
-        match fs::read_to_string(root.join("1").join(LIMIT)).ok()?.trim() {
+        match fs::read_to_string(root.join(LAYOUT).join(LIMIT)).ok()?.trim() {
             "none" => Some(Limit::Unlimited),
             number => number.parse().ok().map(Limit::Bytes),
         }
@@ -76,7 +76,7 @@ impl Limit {
 
     /// Sets the limit of the store below `root` for all builds that use it; `None` takes the default again.
     pub fn remember(limit: Option<Limit>, root: &Path) -> Result<(), StoreError> {
-        let folder = root.join("1");
+        let folder = root.join(LAYOUT);
         let place = folder.join(LIMIT);
         let text = match limit {
             Some(Limit::Bytes(bytes)) => format!("{bytes}\n"),
@@ -107,7 +107,7 @@ impl Store {
     /// this process can remove, whose id mode `mode` is.
     /// Waits for no one: `Ok(None)` when builds hold the store, or where it cannot be known because the file system has no locks.
     pub fn collect(root: &Path, mode: &str, collection: Collection) -> Result<Option<Usage>, StoreError> {
-        let root = root.join("1");
+        let root = root.join(LAYOUT);
         let lock = match open_lock(&root) {
             Ok(lock) => lock,
             Err(StoreError::Path { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {

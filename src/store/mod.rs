@@ -71,6 +71,8 @@ pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Er
 
 /// File beside a result: bytes that its `root` takes on the disk, so that nobody counts them again.
 const SIZE: &str = "size";
+/// Version of the layout, in which all below the directory lies.
+const LAYOUT: &str = "1";
 
 /// An opened store.
 pub struct Store {
@@ -85,7 +87,7 @@ pub struct Store {
 impl Store {
     /// Opens, and makes where absent, the store below `root` for one id mode, and holds its lock shared.
     pub fn open(root: &Path, mode: &str) -> Result<Store, StoreError> {
-        let root = root.join("1");
+        let root = root.join(LAYOUT);
         for folder in ["blobs/sha256", "steps", "work"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(at("cannot make the store's directory", &path))?;
@@ -122,7 +124,7 @@ impl Store {
     /// Takes the archives of the store below another directory, so that they need not be fetched again. They are verified when they are
     /// used, as all are; what cannot be taken is fetched.
     pub fn share_blobs(&self, other: &Path) -> Result<(), StoreError> {
-        let theirs = other.join("1/blobs");
+        let theirs = other.join(LAYOUT).join("blobs");
         for algorithm in fs::read_dir(&theirs).into_iter().flatten().flatten() {
             let ours = self.blobs().join(algorithm.file_name());
             fs::create_dir_all(&ours).map_err(at("cannot make the store's directory", &ours))?;

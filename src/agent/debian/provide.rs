@@ -10,7 +10,7 @@ use crate::fetch::http::Fetch;
 use crate::rpm::metadata::Checksum;
 use crate::store::{LayerBlob, mark_used};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A base that is ready for the sandbox: lay out `layer`, bind `mounts`, run `script` with `/bin/sh` as root of the image.
@@ -55,9 +55,7 @@ pub fn provide(
     bring(pin, blobs, elsewhere, fetch, observer)?;
     let files = pin.packages.iter().map(|package| (blob(blobs, package), package.file_name()));
     let packages = packages::stage(files, work)?;
-    let open = |package: &PackagePin| -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(BufReader::new(File::open(blob(blobs, package))?)))
-    };
+    let open = |package: &PackagePin| packages::open(&blob(blobs, package));
     let layer =
         write_layer(work.join("base.tar"), |writer| base::write(pin, open, writer).map_err(ProvideError::from))?;
     let mounts = vec![Mount { host: packages, target: PACKAGES_DIRECTORY }];
@@ -65,7 +63,7 @@ pub fn provide(
 }
 
 pub(super) fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
-    blobs.join(package.digest.algorithm().name()).join(package.digest.hex())
+    packages::place(blobs, &Checksum::from(&package.digest))
 }
 
 /// Brings the package files that are not among the blobs.

@@ -12,7 +12,6 @@ use crate::rpm::script::{KEY_PREFIX, install_script};
 use crate::store::{LayerBlob, mark_used};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -68,9 +67,7 @@ pub fn provide(
         let path = packages.join(format!("{KEY_PREFIX}{number}.asc"));
         std::fs::write(&path, key.to_armor()).map_err(PathError::at("cannot write", &path))?;
     }
-    let open = |package: &PackagePin| -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(BufReader::new(File::open(blob(blobs, package))?)))
-    };
+    let open = |package: &PackagePin| packages::open(&blob(blobs, package));
     let layer = write_layer(work.join("bootstrap.tar"), |writer| {
         bootstrap::write(pin, open, writer).map_err(ProvideError::from)
     })?;
@@ -78,7 +75,7 @@ pub fn provide(
 }
 
 pub(in crate::agent) fn blob(blobs: &Path, package: &PackagePin) -> PathBuf {
-    blobs.join(package.checksum.algorithm().name()).join(package.checksum.hex())
+    packages::place(blobs, &package.checksum)
 }
 
 /// Brings the package files that are not among the blobs, and verifies all. Gives the fingerprints of the keys that signed them.

@@ -98,9 +98,7 @@ impl Performer<'_> {
             .map_err(|cause| BuildError::Base { place: self.place(step), cause: cause.to_string() })?;
         Ok((root, layer))
     }
-}
 
-impl Performer<'_> {
     /// Adds what the root's package managers know of it.
     fn tell_package_managers(&self, pin: &RpmPin, root: &Path, layer: &mut Layer) -> std::io::Result<()> {
         let there: BTreeSet<TreePath> = layer.entries.iter().map(|entry| entry.path.clone()).collect();
