@@ -11,7 +11,7 @@ fn long_definitions_to_start_from_are_built_and_run() {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        if !text.contains("Bootstrap: debootstrap") || text.contains("MirrorURL") {
+        if !text.contains("Bootstrap: debootstrap") || text.contains("\nMirrorURL") {
             continue;
         }
         let place = Place::of_user(SINGLE_USER).expect("this runs as root, where users can be made");
